@@ -1,0 +1,3 @@
+//! Sessions on a ring of plain Redis servers.
+
+pub mod ring;
