@@ -1,0 +1,75 @@
+//! A node of either kind.
+
+use super::{
+    Batch, BatchReply, Hello, Link, Transport,
+    memory::{MemoryLink, MemoryTransport},
+    redis::{RedisLink, RedisParcel, RedisTransport},
+};
+use crate::{error::Error, topology::Fence};
+
+#[derive(Debug, Clone)]
+pub(crate) enum AnyTransport {
+    Memory(MemoryTransport),
+    Redis(RedisTransport),
+}
+
+#[derive(Clone)]
+pub(crate) enum AnyLink {
+    Memory(MemoryLink),
+    Redis(RedisLink),
+}
+
+pub(crate) enum AnyParcel {
+    Memory(Vec<BatchReply>),
+    Redis(RedisParcel),
+}
+
+impl Transport for AnyTransport {
+    type Link = AnyLink;
+
+    async fn connect(self) -> Result<(AnyLink, Hello), Error> {
+        Ok(match self {
+            AnyTransport::Memory(transport) => {
+                let (link, hello) = transport.connect().await?;
+                (AnyLink::Memory(link), hello)
+            }
+            AnyTransport::Redis(transport) => {
+                let (link, hello) = transport.connect().await?;
+                (AnyLink::Redis(link), hello)
+            }
+        })
+    }
+}
+
+impl Link for AnyLink {
+    type Parcel = AnyParcel;
+
+    fn pack(&self, batches: &[Batch<'_>]) -> AnyParcel {
+        match self {
+            AnyLink::Memory(link) => AnyParcel::Memory(link.pack(batches)),
+            AnyLink::Redis(link) => AnyParcel::Redis(link.pack(batches)),
+        }
+    }
+
+    async fn exchange(self, parcel: AnyParcel) -> Vec<BatchReply> {
+        match (self, parcel) {
+            (AnyLink::Memory(link), AnyParcel::Memory(parcel)) => link.exchange(parcel).await,
+            (AnyLink::Redis(link), AnyParcel::Redis(parcel)) => link.exchange(parcel).await,
+            _ => unreachable!("a link is given what it packed"),
+        }
+    }
+
+    async fn initialise(self, fence: Fence) -> Result<Vec<u8>, Error> {
+        match self {
+            AnyLink::Memory(link) => link.initialise(fence).await,
+            AnyLink::Redis(link) => link.initialise(fence).await,
+        }
+    }
+
+    async fn closed(self) {
+        match self {
+            AnyLink::Memory(link) => link.closed().await,
+            AnyLink::Redis(link) => link.closed().await,
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! The task in front of one node.
+//!
+//! Everything that waits when a batch can go travels in it, so the more is in flight, the fewer commands there
+//! are per request; when nothing waits, a request goes at once, alone. There are two lanes, reads and scripts,
+//! with one flight each: one batch in flight was measured to beat several.
+//!
+//! The dispatcher is never blocked: it always takes what is submitted, fails what waits past its deadline, and
+//! hands requests out again as *unsent* (the node never saw them) or *lost* (it may have).
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    ops::Range,
+    pin::{Pin, pin},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
+
+use super::{
+    Batch, BatchReply, Clocks, Failure, Limits, Link, Node, Transport,
+    queue::{Job, Load, Waiting},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    ring::NodeId,
+    topology::{Fence, Verdict},
+};
+
+/// Jobs taken from the inbox at once.
+const INBOX_BATCH: usize = 1024;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Answers whether the connection can still be used.
+type Flight = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+type Connecting<L> = Pin<Box<dyn Future<Output = Result<L, Error>> + Send>>;
+type Closed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+pub(crate) struct Dispatcher<T: Transport> {
+    id: NodeId,
+    limits: Limits,
+    load: Load,
+    transport: T,
+    fence: Fence,
+    clocks: Clocks,
+    state: State<T::Link>,
+    reads: Lane,
+    scripts: Lane,
+}
+
+enum State<L> {
+    Up { link: L, closed: Closed },
+    /// `down` is set when an attempt has failed before: then nobody waits for this one.
+    Connecting { attempt: u32, connecting: Connecting<L>, down: Option<Down> },
+    Pausing { attempt: u32, until: Instant, down: Down },
+}
+
+#[derive(Clone)]
+struct Down {
+    since: Instant,
+    error: Error,
+}
+
+#[derive(Default)]
+struct Lane {
+    waiting: VecDeque<Waiting>,
+    /// No deadline in `waiting` is earlier.
+    earliest: Option<Instant>,
+    flight: Option<Flight>,
+}
+
+impl<T: Transport> Dispatcher<T> {
+    /// Puts a task between `node` and its transport. Without a `link` it begins by connecting.
+    pub(crate) fn spawn(
+        node: &Node,
+        inbox: mpsc::UnboundedReceiver<Job>,
+        limits: Limits,
+        transport: T,
+        link: Result<T::Link, Error>,
+        fence: Fence,
+        clocks: Clocks,
+    ) {
+        let now = Instant::now();
+        let state = match link {
+            Ok(link) => State::up(link),
+            Err(error) => State::Pausing { attempt: 0, until: now, down: Down { since: now, error } },
+        };
+        let dispatcher = Dispatcher {
+            id: node.id.clone(),
+            limits,
+            load: node.load.clone(),
+            transport,
+            fence,
+            clocks,
+            state,
+            reads: Lane::default(),
+            scripts: Lane::default(),
+        };
+        tokio::spawn(dispatcher.run(inbox));
+    }
+
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Job>) {
+        let mut jobs = Vec::with_capacity(INBOX_BATCH);
+        let mut closing: Option<oneshot::Sender<()>> = None;
+        let mut open = true;
+        // Armed at the earliest deadline that was known; when it fires early, it is armed anew. So a queue that
+        // moves costs no timer per request.
+        let mut timer = pin!(sleep_until(Instant::now()));
+        let mut armed: Option<Instant> = None;
+        while open || !self.is_idle() {
+            if let Some(deadline) = self.next_deadline()
+                && armed.is_none_or(|at| deadline < at)
+            {
+                timer.as_mut().reset(deadline);
+                armed = Some(deadline);
+            }
+            tokio::select! {
+                biased;
+                landed = land(&mut self.reads.flight) => self.landed(landed),
+                landed = land(&mut self.scripts.flight) => self.landed(landed),
+                changed = self.state.changed() => self.change(changed),
+                count = inbox.recv_many(&mut jobs, INBOX_BATCH), if open => {
+                    open = count > 0;
+                    for job in jobs.drain(..) {
+                        match job {
+                            Job::One(waiting) => self.enqueue(waiting),
+                            Job::Many(group) => group.into_iter().for_each(|waiting| self.enqueue(waiting)),
+                            Job::Close(done) => {
+                                inbox.close();
+                                closing = Some(done);
+                            }
+                        }
+                    }
+                }
+                () = &mut timer, if armed.is_some() => {
+                    armed = None;
+                    self.expire();
+                }
+            }
+            self.depart();
+        }
+        if let Some(done) = closing {
+            let _ = done.send(());
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        [&self.reads, &self.scripts].iter().all(|lane| lane.waiting.is_empty() && lane.flight.is_none())
+    }
+
+    fn enqueue(&mut self, mut waiting: Waiting) {
+        if let Some(down) = self.state.down() {
+            self.load.subtract(1, waiting.request.weight());
+            waiting.answer(Err(Failure::Unsent(self.unavailable(down))));
+            return;
+        }
+        let lane = if waiting.request.is_read() { &mut self.reads } else { &mut self.scripts };
+        let deadline = waiting.request.deadline;
+        lane.earliest = Some(lane.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+        lane.waiting.push_back(waiting);
+    }
+
+    /// Sends what waits, on every lane that is free.
+    fn depart(&mut self) {
+        let State::Up { link, .. } = &self.state else { return };
+        for (lane, most, bytes) in [
+            (&mut self.reads, self.limits.read_batch, usize::MAX),
+            (&mut self.scripts, self.limits.script_batch, self.limits.script_bytes),
+        ] {
+            if lane.flight.is_some() || lane.waiting.is_empty() {
+                continue;
+            }
+            let load = lane.load(most, bytes, self.limits.flight_batches);
+            self.load.subtract(load.requests.len(), load.weight);
+            lane.flight = Some(Box::pin(fly(self.id.clone(), link.clone(), load)));
+        }
+    }
+
+    fn landed(&mut self, landed: Result<(), Error>) {
+        if landed.is_err() && matches!(self.state, State::Up { .. }) {
+            self.connect(0, None);
+        }
+    }
+
+    fn connect(&mut self, attempt: u32, down: Option<Down>) {
+        let (transport, fence, id) = (self.transport.clone(), self.fence, self.id.clone());
+        let clocks = self.clocks.clone();
+        let limit = self.limits.connect_timeout;
+        let connecting = async move {
+            let attempt = async {
+                let (link, hello) = transport.connect().await?;
+                clocks.record(&id, hello.reading);
+                clocks.check(&id)?;
+                admit(&id, &link, &fence, hello.fence).await?;
+                Ok(link)
+            };
+            timeout(limit, attempt).await.unwrap_or_else(|_| Err(no_answer(&id, limit)))
+        };
+        self.state = State::Connecting { attempt, connecting: Box::pin(connecting), down };
+    }
+
+    fn change(&mut self, change: Change<T::Link>) {
+        match change {
+            // Nothing was in flight, or its flight says what is lost; what waits is sent on the next connection.
+            Change::Closed => self.connect(0, None),
+            Change::Retry(attempt, down) => self.connect(attempt, Some(down)),
+            Change::Connected(Ok(link), ..) => self.state = State::up(link),
+            Change::Connected(Err(error), attempt, down) => {
+                let since = down.map_or_else(Instant::now, |down| down.since);
+                let down = Down { since, error };
+                let failure = Failure::Unsent(self.unavailable(&down));
+                for lane in [&mut self.reads, &mut self.scripts] {
+                    for mut waiting in lane.waiting.drain(..) {
+                        self.load.subtract(1, waiting.request.weight());
+                        waiting.answer(Err(failure.clone()));
+                    }
+                    lane.earliest = None;
+                }
+                let until = Instant::now() + pause(attempt);
+                self.state = State::Pausing { attempt, until, down };
+            }
+        }
+    }
+
+    /// The earliest time at which something that waits may have to be failed.
+    fn next_deadline(&self) -> Option<Instant> {
+        [self.reads.earliest, self.scripts.earliest].into_iter().flatten().min()
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let failure = Failure::Unsent(Error::at(
+            ErrorKind::Unavailable,
+            &self.id,
+            "the request waited for its turn until its deadline and was not sent",
+        ));
+        for lane in [&mut self.reads, &mut self.scripts] {
+            if lane.earliest.is_none_or(|earliest| earliest > now) {
+                continue;
+            }
+            lane.waiting.retain_mut(|waiting| {
+                waiting.fail_if_past(now, &failure);
+                if waiting.is_answered() {
+                    self.load.subtract(1, waiting.request.weight());
+                }
+                !waiting.is_answered()
+            });
+            lane.earliest = lane.waiting.iter().map(|waiting| waiting.request.deadline).min();
+        }
+    }
+
+    /// An error of the setup stays what it is; anything else is unavailability, with its age.
+    fn unavailable(&self, down: &Down) -> Error {
+        if down.error.kind() != ErrorKind::Unavailable {
+            return down.error.clone();
+        }
+        let age = down.since.elapsed().as_secs_f64();
+        let message = format!(
+            "unavailable for {age:.1} s ({}); its sessions are neither lost nor logged out; nothing was sent",
+            down.error
+        );
+        Error::at(ErrorKind::Unavailable, &self.id, message)
+    }
+}
+
+/// What happened to the connection.
+enum Change<L> {
+    Closed,
+    Connected(Result<L, Error>, u32, Option<Down>),
+    Retry(u32, Down),
+}
+
+impl<L: Link> State<L> {
+    fn up(link: L) -> State<L> {
+        State::Up { closed: Box::pin(link.clone().closed()), link }
+    }
+
+    async fn changed(&mut self) -> Change<L> {
+        match self {
+            State::Up { closed, .. } => {
+                closed.await;
+                Change::Closed
+            }
+            State::Connecting { attempt, connecting, down } => {
+                let link = connecting.await;
+                Change::Connected(link, *attempt, down.take())
+            }
+            State::Pausing { attempt, until, down } => {
+                sleep_until(*until).await;
+                Change::Retry(*attempt + 1, down.clone())
+            }
+        }
+    }
+
+    fn down(&self) -> Option<&Down> {
+        match self {
+            State::Up { .. } => None,
+            State::Connecting { down, .. } => down.as_ref(),
+            State::Pausing { down, .. } => Some(down),
+        }
+    }
+}
+
+/// What one flight carries: requests of one fence, cut into batches.
+struct Cargo {
+    fence: Fence,
+    reads: bool,
+    requests: Vec<Waiting>,
+    batches: Vec<Range<usize>>,
+    weight: usize,
+}
+
+impl Lane {
+    /// Takes from the queue what one flight may carry. The requests of a flight were all routed under one
+    /// topology; those of the next one wait for the next flight.
+    fn load(&mut self, most: usize, most_bytes: usize, most_batches: usize) -> Cargo {
+        let fence = self.waiting[0].request.fence;
+        let reads = self.waiting[0].request.is_read();
+        let (mut batches, mut weight) = (Vec::new(), 0);
+        let (mut batch, mut bytes) = (0..0, 0);
+        for Waiting { request, .. } in self.waiting.iter().take_while(|next| next.request.fence == fence) {
+            if batch.len() == most || (!batch.is_empty() && bytes + request.weight() > most_bytes) {
+                if batches.len() + 1 == most_batches {
+                    break;
+                }
+                let next = batch.end..batch.end;
+                batches.push(std::mem::replace(&mut batch, next));
+                bytes = 0;
+            }
+            batch.end += 1;
+            bytes += request.weight();
+            weight += request.weight();
+        }
+        let requests = self.waiting.drain(..batch.end).collect();
+        batches.push(batch);
+        if self.waiting.is_empty() {
+            self.earliest = None;
+        }
+        Cargo { fence, reads, requests, batches, weight }
+    }
+}
+
+async fn land(flight: &mut Option<Flight>) -> Result<(), Error> {
+    let Some(flying) = flight else { return std::future::pending().await };
+    let landed = flying.await;
+    *flight = None;
+    landed
+}
+
+/// Sends the batches and gives every request its answer. An error says that the connection is of no use.
+async fn fly<L: Link>(id: NodeId, link: L, mut cargo: Cargo) -> Result<(), Error> {
+    let mut batches = cargo.batches.clone();
+    let mut replies = cargo.exchange(&id, &link, &batches).await?;
+    let forgot = |reply: &BatchReply| matches!(reply, BatchReply::Refused(None));
+    if replies.iter().any(forgot) {
+        // The node has lost its memory. Give it its fence back and send once more what it refused.
+        let admitted = timeout_at(cargo.last_deadline(), admit(&id, &link, &cargo.fence, None)).await;
+        if let Ok(Ok(())) = admitted {
+            let (again, done): (Vec<_>, Vec<_>) =
+                batches.into_iter().zip(replies).partition(|(_, reply)| forgot(reply));
+            for (batch, reply) in done {
+                cargo.hand_out(&id, batch, reply)?;
+            }
+            batches = again.into_iter().map(|(batch, _)| batch).collect();
+            replies = cargo.exchange(&id, &link, &batches).await?;
+        }
+    }
+    for (batch, reply) in batches.into_iter().zip(replies) {
+        cargo.hand_out(&id, batch, reply)?;
+    }
+    Ok(())
+}
+
+impl Cargo {
+    fn last_deadline(&self) -> Instant {
+        self.requests.iter().map(|waiting| waiting.request.deadline).max().unwrap_or_else(Instant::now)
+    }
+
+    /// Sends the batches. A request whose deadline passes meanwhile is lost; when all are, so is the connection.
+    async fn exchange<L: Link>(
+        &mut self,
+        id: &NodeId,
+        link: &L,
+        batches: &[Range<usize>],
+    ) -> Result<Vec<BatchReply>, Error> {
+        let parcel = {
+            let (reads, fence) = (self.reads, &self.fence);
+            let packed = batches.iter().map(|batch| Batch { reads, fence, requests: &self.requests[batch.clone()] });
+            link.pack(&packed.collect::<Vec<_>>())
+        };
+        let mut replies = pin!(link.clone().exchange(parcel));
+        loop {
+            let open = self.requests.iter().filter(|waiting| !waiting.is_answered());
+            let Some(next) = open.map(|waiting| waiting.request.deadline).min() else {
+                return Err(overdue(id));
+            };
+            if let Ok(replies) = timeout_at(next, &mut replies).await {
+                return Ok(replies);
+            }
+            let lost = Failure::Lost(overdue(id));
+            self.requests.iter_mut().for_each(|waiting| waiting.fail_if_past(next, &lost));
+        }
+    }
+
+    /// Gives the requests of one batch their answers.
+    fn hand_out(&mut self, id: &NodeId, batch: Range<usize>, reply: BatchReply) -> Result<(), Error> {
+        let fence = self.fence;
+        let mut fail = |failure: Failure| {
+            self.requests[batch.clone()].iter_mut().for_each(|waiting| waiting.answer(Err(failure.clone())));
+        };
+        match reply {
+            BatchReply::Refused(stored) => fail(Failure::Unsent(refused(id, &fence, stored.as_deref()))),
+            BatchReply::Failed(failure) => fail(failure),
+            BatchReply::Broken(failure) => {
+                // The rest of the flight goes down with the connection.
+                self.requests.iter_mut().for_each(|waiting| waiting.answer(Err(failure.clone())));
+                return Err(failure.into_error());
+            }
+            BatchReply::Done(answers) => {
+                let waiting = self.requests[batch].iter_mut();
+                waiting.zip(answers).for_each(|(waiting, answer)| waiting.answer(answer));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn overdue(id: &NodeId) -> Error {
+    Error::at(ErrorKind::Unavailable, id, "the node did not answer before the deadline")
+}
+
+/// Makes sure that the node obeys `fence`; one that obeys none is told to.
+pub(crate) async fn admit<L: Link>(
+    id: &NodeId,
+    link: &L,
+    fence: &Fence,
+    stored: Option<Vec<u8>>,
+) -> Result<(), Error> {
+    let stored = match stored {
+        Some(stored) => stored,
+        None => link.clone().initialise(*fence).await?,
+    };
+    match fence.judge(Some(&stored)) {
+        Verdict::Accepted => Ok(()),
+        _ => Err(refused(id, fence, Some(&stored))),
+    }
+}
+
+/// The error for a node that obeys another fence.
+pub(crate) fn refused(id: &NodeId, fence: &Fence, stored: Option<&[u8]>) -> Error {
+    let configuration = |message: String| Error::at(ErrorKind::Configuration, id, message);
+    match fence.judge(stored) {
+        Verdict::UpgradeRequired(protocol) => Error::at(
+            ErrorKind::UpgradeRequired,
+            id,
+            format!(
+                "the ring speaks protocol {protocol}, this version of sessionring speaks {}; upgrade this \
+                 application; nothing was changed",
+                crate::topology::PROTOCOL_VERSION
+            ),
+        ),
+        Verdict::Foreign(other) if other.cluster == fence.cluster => configuration(format!(
+            "it belongs to this ring with other members, weights or placement (it holds {other}, this \
+             application has {fence}); give every application the same node list; nothing was changed"
+        )),
+        Verdict::Foreign(other) => configuration(format!(
+            "it belongs to another ring (it holds {other}, this application has {fence}); check the address \
+             and the ring's name; nothing was changed"
+        )),
+        Verdict::Stale(epoch) | Verdict::Behind(epoch) => configuration(format!(
+            "it is at epoch {epoch}, this application at {}; connect again; nothing was changed",
+            fence.epoch
+        )),
+        Verdict::Uninitialised => Error::at(
+            ErrorKind::Unavailable,
+            id,
+            "the node lost its memory and could not be initialised again; nothing was changed",
+        ),
+        Verdict::Corrupt | Verdict::Accepted => configuration(
+            "its fence is not one of sessionring's: something else wrote to that key; remove the key by hand; \
+             nothing was changed"
+                .into(),
+        ),
+    }
+}
+
+fn no_answer(id: &NodeId, limit: Duration) -> Error {
+    let message = format!("no connection within {} ms", limit.as_millis());
+    Error::at(ErrorKind::Unavailable, id, message)
+}
+
+/// Doubles with every attempt; half of it is random, so that a thousand processes do not return in step.
+fn pause(attempt: u32) -> Duration {
+    let whole = FIRST_PAUSE.saturating_mul(1 << attempt.min(10)).min(LONGEST_PAUSE);
+    let random = getrandom::u32().unwrap_or(0);
+    whole / 2 + whole.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
+}

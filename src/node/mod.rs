@@ -1,0 +1,240 @@
+//! One node: a queue in front of a task that sends everything waiting as one batch.
+//!
+//! - [`Node`]: the handle that clients hold; submitting never blocks
+//! - `queue`: what waits, and how much may wait
+//! - `dispatcher`: the task, generic over a [`Transport`]; knows batches, deadlines and reconnecting, but no
+//!   Redis
+//! - `memory`: the in-memory node, which executes `protocol::apply` itself
+//! - `redis`: the real node; the only place that names the driver
+//!
+//! ```text
+//!  submit ─► queue ─► dispatcher ─► link: MGET fence seq k1 k2 …      (reads, one batch in flight)
+//!                         │     └─► link: EVALSHA batch.lua fence …   (everything else, one batch in flight)
+//!                         └─ reconnects, fails what waits past its deadline
+//! ```
+
+mod address;
+mod any;
+mod clocks;
+mod dispatcher;
+mod memory;
+mod queue;
+mod redis;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use self::{
+    address::Address,
+    any::AnyTransport,
+    clocks::{Clocks, Reading},
+    dispatcher::{Dispatcher, admit, refused},
+    memory::{MemoryServer, MemoryTransport},
+    queue::Request,
+    redis::RedisTransport,
+};
+use self::queue::{Group, Job, Load, Reply, Waiting};
+use crate::{
+    error::{Error, ErrorKind},
+    protocol::Outcome,
+    ring::NodeId,
+    topology::Fence,
+};
+
+/// Why a request has no outcome.
+#[derive(Debug, Clone)]
+pub(crate) enum Failure {
+    /// The node did not execute it and never will.
+    Unsent(Error),
+    /// It was sent; whether the node executed it, or still will, is unknown.
+    Lost(Error),
+}
+
+impl Failure {
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Failure::Unsent(error) | Failure::Lost(error) => error,
+        }
+    }
+}
+
+pub(crate) type Answer = Result<Outcome, Failure>;
+
+/// Times and bounds of one node's queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// How long a connection attempt may take, handshake included.
+    pub(crate) connect_timeout: Duration,
+    /// Requests that may wait.
+    pub(crate) queue_requests: usize,
+    /// Bytes of payload that may wait.
+    pub(crate) queue_bytes: usize,
+    /// Reads in one command.
+    pub(crate) read_batch: usize,
+    /// Operations in one script call: it holds the node for about 4 µs each.
+    pub(crate) script_batch: usize,
+    /// Payload bytes in one script call.
+    pub(crate) script_bytes: usize,
+    /// Commands sent together in one flight.
+    pub(crate) flight_batches: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connect_timeout: Duration::from_secs(1),
+            queue_requests: 1 << 16,
+            queue_bytes: 64 << 20,
+            read_batch: 1024,
+            script_batch: 128,
+            script_bytes: 512 << 10,
+            flight_batches: 8,
+        }
+    }
+}
+
+/// A way to a node.
+pub(crate) trait Transport: Clone + Send + 'static {
+    type Link: Link;
+
+    /// Opens a connection and checks that the right node is behind it. The caller bounds the time.
+    fn connect(self) -> impl Future<Output = Result<(Self::Link, Hello), Error>> + Send;
+}
+
+/// What a node says of itself when it is connected to.
+#[derive(Debug, Clone)]
+pub(crate) struct Hello {
+    /// The stored fence, if there is one.
+    pub(crate) fence: Option<Vec<u8>>,
+    /// The node's clock.
+    pub(crate) reading: Reading,
+}
+
+/// A connection to a node.
+pub(crate) trait Link: Clone + Send + Sync + 'static {
+    /// Batches as they are sent.
+    type Parcel: Send + 'static;
+
+    fn pack(&self, batches: &[Batch<'_>]) -> Self::Parcel;
+
+    /// Sends batches, all in one round trip; one reply each, in order.
+    fn exchange(self, parcel: Self::Parcel) -> impl Future<Output = Vec<BatchReply>> + Send;
+
+    /// Sets the fence of a node that has none; answers the fence that stands there now.
+    fn initialise(self, fence: Fence) -> impl Future<Output = Result<Vec<u8>, Error>> + Send;
+
+    /// Returns when the connection is gone.
+    fn closed(self) -> impl Future<Output = ()> + Send;
+}
+
+/// Requests that travel as one command: either reads only, or anything but reads.
+pub(crate) struct Batch<'a> {
+    pub(crate) reads: bool,
+    pub(crate) fence: &'a Fence,
+    pub(crate) requests: &'a [Waiting],
+}
+
+/// What came of a batch.
+pub(crate) enum BatchReply {
+    /// One answer for each request.
+    Done(Vec<Answer>),
+    /// The node holds another fence; nothing was executed.
+    Refused(Option<Vec<u8>>),
+    /// The node answered with an error for the batch as a whole.
+    Failed(Failure),
+    /// The connection is of no use any more.
+    Broken(Failure),
+}
+
+/// The handle of one node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    id: NodeId,
+    inbox: mpsc::UnboundedSender<Job>,
+    load: Load,
+}
+
+impl Node {
+    /// The handle, and the receiving end for its dispatcher.
+    pub(crate) fn new(id: NodeId, limits: &Limits) -> (Node, mpsc::UnboundedReceiver<Job>) {
+        let (inbox, outbox) = mpsc::unbounded_channel();
+        (Node { id, inbox, load: Load::new(limits) }, outbox)
+    }
+
+    pub(crate) fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    /// Queues one request. Dropping the future cancels the waiting, not the request.
+    pub(crate) fn submit(&self, request: Request) -> impl Future<Output = Answer> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        let queued = self.queue(1, request.weight(), Job::One(Waiting::new(request, Reply::One(reply))));
+        let id = self.id.clone();
+        async move {
+            queued?;
+            answer.await.unwrap_or_else(|_| Err(Failure::Lost(ended(&id))))
+        }
+    }
+
+    /// Queues many requests, to be answered together.
+    pub(crate) fn submit_many(
+        &self,
+        requests: Vec<Request>,
+    ) -> impl Future<Output = Vec<Answer>> + Send + use<> {
+        let count = requests.len();
+        let weight = requests.iter().map(Request::weight).sum();
+        let (group, answers) = Group::new(count);
+        let waiting = requests.into_iter().enumerate();
+        let waiting =
+            waiting.map(|(i, request)| Waiting::new(request, Reply::Part(group.clone(), i))).collect();
+        let queued = self.queue(count, weight, Job::Many(waiting));
+        let id = self.id.clone();
+        async move {
+            match queued {
+                Err(failure) => vec![Err(failure); count],
+                Ok(()) if count == 0 => Vec::new(),
+                Ok(()) => {
+                    answers.await.unwrap_or_else(|_| vec![Err(Failure::Lost(ended(&id))); count])
+                }
+            }
+        }
+    }
+
+    /// Takes nothing more, lets everything queued finish, then ends the dispatcher.
+    pub(crate) fn close(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (done, closed) = oneshot::channel();
+        // Where the dispatcher has ended already, `done` is dropped and the waiting ends at once.
+        let _ = self.inbox.send(Job::Close(done));
+        async move {
+            let _ = closed.await;
+        }
+    }
+
+    fn queue(&self, requests: usize, bytes: usize, job: Job) -> Result<(), Failure> {
+        if let Err(waiting) = self.load.add(requests, bytes) {
+            return Err(Failure::Unsent(Error::at(
+                ErrorKind::Overloaded,
+                &self.id,
+                format!(
+                    "{waiting} requests wait already and these {requests} ({bytes} bytes) would pass the \
+                     limit; nothing was sent; shed load, or raise queue_limit"
+                ),
+            )));
+        }
+        self.inbox.send(job).map_err(|_| {
+            self.load.subtract(requests, bytes);
+            Failure::Unsent(ended(&self.id))
+        })
+    }
+}
+
+fn ended(id: &NodeId) -> Error {
+    Error::at(
+        ErrorKind::Closed,
+        id,
+        "the ring was closed, or the runtime in which it was connected has ended; connect again",
+    )
+}

@@ -1,0 +1,56 @@
+use std::fmt;
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+
+/// Where a server is, and who we are there.
+#[derive(Clone)]
+pub(crate) struct RedisAddress {
+    pub(super) place: Place,
+    pub(super) login: RedisConnectionInfo,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    Tcp(String, u16),
+    #[cfg(unix)]
+    Unix(std::path::PathBuf),
+}
+
+impl RedisAddress {
+    pub(crate) fn parse(text: &str) -> Result<RedisAddress, String> {
+        // The driver's own message may quote the address, and the address may hold a password.
+        let info: ConnectionInfo = text.into_connection_info().map_err(|error| {
+            let reason = error.to_string();
+            if text.contains('@') { "it is not a Redis URL".to_owned() } else { reason }
+        })?;
+        let place = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => Place::Tcp(host.clone(), *port),
+            #[cfg(unix)]
+            ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
+            _ => return Err("this kind of address is not supported".into()),
+        };
+        let login = info.redis_settings().clone();
+        Ok(RedisAddress { place, login: login.set_lib_name("sessionring", env!("CARGO_PKG_VERSION")) })
+    }
+}
+
+/// Without the password.
+impl fmt::Display for RedisAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Tcp(host, port) => write!(f, "{host}:{port}")?,
+            #[cfg(unix)]
+            Place::Unix(path) => write!(f, "{}", path.display())?,
+        }
+        match self.login.db() {
+            0 => Ok(()),
+            db => write!(f, "/{db}"),
+        }
+    }
+}
+
+impl fmt::Debug for RedisAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisAddress({self})")
+    }
+}

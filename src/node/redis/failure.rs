@@ -1,0 +1,103 @@
+//! What the server's errors mean to us.
+
+use redis::{RedisError, ServerError};
+
+use crate::{
+    error::{Error, ErrorKind},
+    node::{BatchReply, Failure},
+    protocol::Outcome,
+    ring::NodeId,
+};
+
+/// An error that the script caught for one operation. Those that are known come before anything was changed.
+pub(super) fn of_operation(id: &NodeId, text: &str) -> Result<Outcome, Failure> {
+    // Redis 6 puts words around the code, Redis 7 begins with it.
+    if text.contains("WRONGTYPE") {
+        return Ok(Outcome::WrongType);
+    }
+    let known = ["OOM", "MISCONF", "READONLY", "NOREPLICAS", "NOPERM"];
+    match known.into_iter().find(|code| text.contains(code)) {
+        Some(code) => Err(Failure::Unsent(of_code(id, code, text))),
+        None => Err(Failure::Lost(of_code(id, "ERR", text))),
+    }
+}
+
+/// An error in place of a whole batch.
+pub(super) fn of_batch(id: &NodeId, error: &ServerError) -> BatchReply {
+    let said = of_code(id, error.code(), error.details().unwrap_or_default());
+    match error.code() {
+        // The command was refused before it began. Whoever we are talking to, it is not the node that was
+        // greeted: connect again, which looks closer.
+        "LOADING" | "READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOPERM" | "CLUSTERDOWN"
+        | "MOVED" => BatchReply::Broken(Failure::Unsent(said)),
+        "BUSY" | "OOM" | "MISCONF" | "NOREPLICAS" | "NOSCRIPT" => BatchReply::Failed(Failure::Unsent(said)),
+        _ => BatchReply::Failed(Failure::Lost(said)),
+    }
+}
+
+/// The error for an answer of the server that is an error.
+pub(super) fn of_server(id: &NodeId, error: &ServerError) -> Error {
+    of_code(id, error.code(), error.details().unwrap_or_default())
+}
+
+fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
+    let said = if text.starts_with(code) { text.to_owned() } else { format!("{code} {text}") };
+    let (kind, advice) = match code {
+        "OOM" => (
+            ErrorKind::Full,
+            "the node has reached maxmemory: log-outs, touches and reads still work, new sessions and updates \
+             are refused; raise maxmemory or add a node",
+        ),
+        "MISCONF" => (
+            ErrorKind::Full,
+            "the node cannot save to its disk and refuses every write, log-outs included; free the disk, or \
+             set stop-writes-on-bgsave-error no",
+        ),
+        "NOREPLICAS" => {
+            (ErrorKind::Unavailable, "the node misses the replicas that min-replicas-to-write asks for")
+        }
+        "LOADING" => (ErrorKind::Unavailable, "the server is still loading its data; wait for it"),
+        "BUSY" => (ErrorKind::Unavailable, "another script blocks the server (SCRIPT KILL ends it)"),
+        "READONLY" | "MASTERDOWN" => (
+            ErrorKind::Unavailable,
+            "the server is a read-only replica; give the address of its primary",
+        ),
+        "NOAUTH" => (
+            ErrorKind::Configuration,
+            "the server wants a password; write redis://user:password@host or redis://:password@host",
+        ),
+        "WRONGPASS" => (ErrorKind::Configuration, "the server refuses this user or password"),
+        "NOPERM" => (
+            ErrorKind::Configuration,
+            "the ACL of this user does not allow what sessionring needs; docs/operations.md lists the rules",
+        ),
+        "CLUSTERDOWN" | "MOVED" | "CROSSSLOT" => (
+            ErrorKind::Configuration,
+            "the server is a member of a Redis Cluster; sessionring needs plain servers",
+        ),
+        _ => (ErrorKind::Unavailable, "the server answered with an error"),
+    };
+    Error::at(kind, id, format!("{advice} ({})", said.trim()))
+}
+
+/// An error of the connection itself, before or during an exchange.
+pub(super) fn of_connection(id: &NodeId, place: &str, error: &RedisError) -> Error {
+    use redis::ErrorKind as Kind;
+    match error.kind() {
+        Kind::Parse => Error::at(
+            ErrorKind::Configuration,
+            id,
+            format!("what answers at {place} does not speak the Redis protocol; check host and port"),
+        ),
+        Kind::AuthenticationFailed => Error::at(
+            ErrorKind::Configuration,
+            id,
+            format!("the server at {place} refuses this user or password; check the address"),
+        ),
+        Kind::Server(_) | Kind::Extension => {
+            let code = error.code().unwrap_or("ERR");
+            of_code(id, code, error.detail().unwrap_or_default())
+        }
+        _ => Error::at(ErrorKind::Unavailable, id, format!("the connection to {place} broke: {error}")),
+    }
+}

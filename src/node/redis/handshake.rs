@@ -1,0 +1,249 @@
+//! Is this the right server, and is it fit to hold sessions?
+
+use std::sync::Arc;
+
+use redis::{AsyncConnectionConfig, Value, aio::MultiplexedConnection};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::watch,
+    time::Instant,
+};
+
+use super::{
+    address::{Place, RedisAddress},
+    failure,
+    link::{RedisLink, Shared},
+    script,
+};
+use crate::{
+    error::{Error, ErrorKind},
+    node::{Clocks, Failure, Hello, Transport},
+    record::Millis,
+    ring::NodeId,
+    topology::MetaKeys,
+};
+
+/// GETEX, PXAT and the rest that the scripts rely on.
+const OLDEST: (u32, u32) = (6, 2);
+
+/// The way to one Redis server.
+#[derive(Debug, Clone)]
+pub(crate) struct RedisTransport {
+    pub(crate) id: NodeId,
+    pub(crate) address: Box<RedisAddress>,
+    pub(crate) keys: Arc<MetaKeys>,
+    pub(crate) clocks: Clocks,
+    pub(crate) allow_eviction: bool,
+}
+
+impl Transport for RedisTransport {
+    type Link = RedisLink;
+
+    async fn connect(self) -> Result<(RedisLink, Hello), Error> {
+        let place = self.address.to_string();
+        let broken = |error: std::io::Error| {
+            let message = format!("no connection to {place}: {error}");
+            Error::at(ErrorKind::Unavailable, &self.id, message)
+        };
+        match &self.address.place {
+            Place::Tcp(host, port) => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(broken)?;
+                stream.set_nodelay(true).map_err(broken)?;
+                self.greet(stream).await
+            }
+            #[cfg(unix)]
+            Place::Unix(path) => {
+                let stream = tokio::net::UnixStream::connect(path).await.map_err(broken)?;
+                self.greet(stream).await
+            }
+        }
+    }
+}
+
+impl RedisTransport {
+    async fn greet<S>(&self, stream: S) -> Result<(RedisLink, Hello), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let place = self.address.to_string();
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&self.address.login, stream, config)
+                .await
+                .map_err(|error| failure::of_connection(&self.id, &place, &error))?;
+        let (open, closed) = watch::channel(());
+        let driver = tokio::spawn(async move {
+            driver.await;
+            drop(open);
+        });
+        let mut link = RedisLink {
+            shared: Arc::new(Shared {
+                id: self.id.clone(),
+                place,
+                keys: self.keys.clone(),
+                script_hash: String::new(),
+                closed,
+                driver: driver.abort_handle(),
+            }),
+            connection,
+        };
+        let (hash, hello) = self.examine(&mut link).await?;
+        if let Some(shared) = Arc::get_mut(&mut link.shared) {
+            shared.script_hash = hash;
+        }
+        Ok((link, hello))
+    }
+
+    /// Asks everything in one round trip, then judges what came back, worst first.
+    async fn examine(&self, link: &mut RedisLink) -> Result<(String, Hello), Error> {
+        let asked = Instant::now();
+        let commands = [
+            redis::cmd("INFO"),
+            redis::cmd("TIME"),
+            redis::cmd("SCRIPT").arg("LOAD").arg(script::SOURCE).to_owned(),
+            redis::cmd("GET").arg(&self.keys.node).to_owned(),
+            redis::cmd("GET").arg(&self.keys.fence).to_owned(),
+        ];
+        let answers = link.send(commands.iter()).await.map_err(Failure::into_error)?;
+        let mut answers = answers.into_iter();
+        let mut next = || match answers.next() {
+            Some(Value::ServerError(error)) => Err(failure::of_server(&self.id, &error)),
+            Some(value) => Ok(value),
+            None => Err(link.garbage()),
+        };
+        let info = text(next()?).ok_or_else(|| link.garbage())?;
+        self.judge(&Info(&info))?;
+        let time = milliseconds(next()?).ok_or_else(|| link.garbage())?;
+        let reading = self.clocks.read(time, asked);
+        let hash = text(next()?).ok_or_else(|| link.garbage())?;
+        let owner = text(next()?);
+        let fence = match next()? {
+            Value::BulkString(fence) => Some(fence),
+            _ => None,
+        };
+        self.claim(link, owner).await?;
+        Ok((hash, Hello { fence, reading }))
+    }
+
+    fn judge(&self, info: &Info<'_>) -> Result<(), Error> {
+        let place = &self.address;
+        let configuration = |message: String| Err(Error::at(ErrorKind::Configuration, &self.id, message));
+        match info.field("redis_mode") {
+            Some("cluster") => {
+                return configuration(format!(
+                    "{place} is a member of a Redis Cluster; sessionring spreads sessions itself and needs plain \
+                     servers (cluster-enabled no)"
+                ));
+            }
+            Some("sentinel") => {
+                return configuration(format!("{place} is a Sentinel, not a server that holds data"));
+            }
+            _ => {}
+        }
+        let Some(version) = info.field("redis_version") else {
+            return configuration(format!("{place} does not say which Redis it is (INFO lacks redis_version)"));
+        };
+        if Info::version(version) < OLDEST {
+            return configuration(format!(
+                "{place} is Redis {version}; sessionring needs {}.{} or later",
+                OLDEST.0, OLDEST.1
+            ));
+        }
+        if info.field("role") == Some("slave") {
+            return configuration(format!(
+                "{place} is a read-only replica of {}:{}; give the address of the primary",
+                info.field("master_host").unwrap_or("?"),
+                info.field("master_port").unwrap_or("?")
+            ));
+        }
+        if info.field("loading") == Some("1") {
+            let message = format!("{place} is still loading its data; wait for it and connect again");
+            return Err(Error::at(ErrorKind::Unavailable, &self.id, message));
+        }
+        match info.field("maxmemory_policy") {
+            Some(policy) if policy != "noeviction" && !self.allow_eviction => configuration(format!(
+                "{place} has maxmemory-policy {policy}: it would throw sessions and log-outs away when memory runs \
+                 short; set maxmemory-policy noeviction, or accept the loss with allow_eviction(true)"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// One database under two names would take part in two nodes' work and eat sessions.
+    async fn claim(&self, link: &mut RedisLink, owner: Option<String>) -> Result<(), Error> {
+        let name = self.id.as_str();
+        let owner = match owner {
+            Some(owner) => Some(owner),
+            None => {
+                let set = redis::cmd("SET").arg(&self.keys.node).arg(name).arg("NX").to_owned();
+                let get = redis::cmd("GET").arg(&self.keys.node).to_owned();
+                let answers = link.send([&set, &get].into_iter()).await.map_err(Failure::into_error)?;
+                let error = answers.iter().find_map(|answer| match answer {
+                    Value::ServerError(error) => Some(failure::of_server(&self.id, error)),
+                    _ => None,
+                });
+                if let Some(error) = error {
+                    return Err(error);
+                }
+                answers.into_iter().last().and_then(text)
+            }
+        };
+        match owner {
+            Some(owner) if owner == name => Ok(()),
+            Some(owner) => Err(Error::at(
+                ErrorKind::Configuration,
+                &self.id,
+                format!(
+                    "the database at {} belongs to node {owner} already; every node needs a database of its own \
+                     (if the node was renamed on purpose, delete the key {})",
+                    self.address, self.keys.node
+                ),
+            )),
+            None => Err(link.garbage()),
+        }
+    }
+}
+
+/// The text that INFO answers.
+struct Info<'a>(&'a str);
+
+impl<'a> Info<'a> {
+    fn field(&self, name: &str) -> Option<&'a str> {
+        self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    }
+
+    fn version(text: &str) -> (u32, u32) {
+        let mut numbers = text.split('.').map(|part| part.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn milliseconds(value: Value) -> Option<Millis> {
+    let Value::Array(parts) = value else { return None };
+    let mut parts = parts.into_iter().map(|part| text(part)?.parse::<u64>().ok());
+    let (seconds, micros) = (parts.next()??, parts.next()??);
+    seconds.checked_mul(1000)?.checked_add(micros / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn info_fields_are_whole_names() {
+        let info = Info("# Server\r\nredis_version:7.0.15\r\nrole_x:no\r\nrole:master\r\n");
+        assert_eq!(info.field("role"), Some("master"));
+        assert_eq!(info.field("redis"), None);
+        assert_eq!(Info::version("7.0.15"), (7, 0));
+        assert_eq!(Info::version("x"), (0, 0));
+    }
+}

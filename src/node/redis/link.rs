@@ -1,0 +1,208 @@
+//! The connection, and batches as commands.
+
+use std::sync::Arc;
+
+use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
+use tokio::{sync::watch, task::AbortHandle};
+
+use super::{failure, script};
+use crate::{
+    error::{Error, ErrorKind},
+    node::{Batch, BatchReply, Failure, Link},
+    protocol::Outcome,
+    ring::NodeId,
+    topology::{Fence, MetaKeys},
+};
+
+/// An open connection. The last clone that is dropped ends it.
+#[derive(Clone)]
+pub(crate) struct RedisLink {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connection: MultiplexedConnection,
+}
+
+pub(super) struct Shared {
+    pub(super) id: NodeId,
+    pub(super) place: String,
+    pub(super) keys: Arc<MetaKeys>,
+    pub(super) script_hash: String,
+    pub(super) closed: watch::Receiver<()>,
+    pub(super) driver: AbortHandle,
+}
+
+/// Otherwise a driver that waits for answers that never come would outlive us.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// One command for each batch.
+pub(crate) struct Parcel {
+    commands: Vec<Packed>,
+}
+
+struct Packed {
+    command: Cmd,
+    fence: [u8; Fence::LEN],
+    reads: bool,
+    requests: usize,
+}
+
+impl Link for RedisLink {
+    type Parcel = Parcel;
+
+    fn pack(&self, batches: &[Batch<'_>]) -> Parcel {
+        Parcel { commands: batches.iter().map(|batch| self.pack_one(batch)).collect() }
+    }
+
+    async fn exchange(mut self, parcel: Parcel) -> Vec<BatchReply> {
+        let commands = parcel.commands;
+        if self.shared.closed.has_changed().is_err() {
+            let error = Error::at(ErrorKind::Unavailable, &self.shared.id, "the connection was closed");
+            return commands.iter().map(|_| BatchReply::Broken(Failure::Unsent(error.clone()))).collect();
+        }
+        let values = match self.send(commands.iter().map(|packed| &packed.command)).await {
+            Ok(values) => values,
+            Err(failure) => return commands.iter().map(|_| BatchReply::Broken(failure.clone())).collect(),
+        };
+        let mut replies = Vec::with_capacity(values.len());
+        for (packed, value) in commands.iter().zip(values) {
+            replies.push(match value {
+                // The server has forgotten the script: send it whole, which makes it known again.
+                Value::ServerError(error) if error.code() == "NOSCRIPT" => {
+                    match self.send(std::iter::once(&with_source(&packed.command))).await {
+                        Ok(mut values) => self.decode(packed, values.pop().unwrap_or(Value::Nil)),
+                        Err(failure) => BatchReply::Broken(failure),
+                    }
+                }
+                value => self.decode(packed, value),
+            });
+        }
+        replies
+    }
+
+    async fn initialise(mut self, fence: Fence) -> Result<Vec<u8>, Error> {
+        let (key, bytes) = (&self.shared.keys.fence, fence.encode());
+        let set = redis::cmd("SET").arg(key).arg(bytes.as_slice()).arg("NX").to_owned();
+        let get = redis::cmd("GET").arg(key).to_owned();
+        let values = self.send([&set, &get].into_iter()).await.map_err(Failure::into_error)?;
+        for value in values {
+            match value {
+                Value::ServerError(error) => return Err(failure::of_server(&self.shared.id, &error)),
+                Value::BulkString(stored) => return Ok(stored),
+                _ => {}
+            }
+        }
+        Err(self.garbage())
+    }
+
+    async fn closed(self) {
+        // The sender is never used, only dropped: an error is the sign that the connection is gone. Our own
+        // reference to the connection must not keep it open.
+        let mut closed = self.shared.closed.clone();
+        drop(self);
+        let _ = closed.changed().await;
+    }
+}
+
+impl RedisLink {
+    fn pack_one(&self, batch: &Batch<'_>) -> Packed {
+        let fence = batch.fence.encode();
+        let keys = &self.shared.keys;
+        let requests = batch.requests.len();
+        let command = if batch.reads {
+            let mut command = Cmd::with_capacity(3 + requests, 8 + 96 + 30 * requests);
+            command.arg("MGET").arg(&keys.fence).arg(&keys.seq);
+            for waiting in batch.requests {
+                command.arg(waiting.request.key.as_bytes());
+            }
+            command
+        } else {
+            let payloads: usize = batch.requests.iter().map(|waiting| waiting.request.weight()).sum();
+            let mut command = Cmd::with_capacity(6 + 3 * requests, 160 + 73 * requests + payloads);
+            command.arg("EVALSHA").arg(&self.shared.script_hash).arg(2 + requests);
+            command.arg(&keys.fence).arg(&keys.seq);
+            for waiting in batch.requests {
+                command.arg(waiting.request.key.as_bytes());
+            }
+            command.arg(fence.as_slice());
+            for waiting in batch.requests {
+                let (instruction, payload) = script::encode(&waiting.request.command);
+                command.arg(instruction.as_slice()).arg(payload);
+            }
+            command
+        };
+        Packed { command, fence, reads: batch.reads, requests }
+    }
+
+    /// Sends commands in one go. An error means that the connection is of no use any more.
+    pub(super) async fn send<'a>(
+        &mut self,
+        mut commands: impl ExactSizeIterator<Item = &'a Cmd>,
+    ) -> Result<Vec<Value>, Failure> {
+        let sent = if commands.len() == 1
+            && let Some(command) = commands.next()
+        {
+            self.connection.send_packed_command(command).await.map(|value| vec![value])
+        } else {
+            let count = commands.len();
+            let mut pipeline = Pipeline::with_capacity(count);
+            for command in commands {
+                pipeline.add_command(command.clone());
+            }
+            self.connection.send_packed_commands(&pipeline, 0, count).await
+        };
+        sent.map_err(|error| {
+            Failure::Lost(failure::of_connection(&self.shared.id, &self.shared.place, &error))
+        })
+    }
+
+    fn decode(&self, packed: &Packed, value: Value) -> BatchReply {
+        let id = &self.shared.id;
+        let decoded = match value {
+            Value::ServerError(error) => return failure::of_batch(id, &error),
+            Value::Nil if !packed.reads => return BatchReply::Refused(None),
+            Value::BulkString(stored) if !packed.reads => return BatchReply::Refused(Some(stored)),
+            Value::Array(values) if packed.reads && values.len() == packed.requests + 2 => {
+                let mut values = values.into_iter();
+                match values.next() {
+                    Some(Value::BulkString(stored)) if stored == packed.fence => {}
+                    Some(Value::BulkString(stored)) => return BatchReply::Refused(Some(stored)),
+                    _ => return BatchReply::Refused(None),
+                }
+                let records = values.skip(1).map(|value| match value {
+                    Value::Nil => Some(Ok(Outcome::Absent)),
+                    Value::BulkString(record) => Some(Ok(Outcome::Record(record))),
+                    _ => None,
+                });
+                records.collect::<Option<Vec<_>>>()
+            }
+            Value::Array(values) if !packed.reads && values.len() == packed.requests + 1 => {
+                values.into_iter().skip(1).map(|value| script::decode(id, value)).collect()
+            }
+            _ => None,
+        };
+        match decoded {
+            Some(answers) => BatchReply::Done(answers),
+            None => BatchReply::Broken(Failure::Lost(self.garbage())),
+        }
+    }
+
+    pub(super) fn garbage(&self) -> Error {
+        let message = format!("{} gave an answer that Redis does not give; check the address", self.shared.place);
+        Error::at(ErrorKind::Configuration, &self.shared.id, message)
+    }
+}
+
+/// The same call with the script's text in the place of its hash.
+fn with_source(evalsha: &Cmd) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(script::SOURCE);
+    for arg in evalsha.args_iter().skip(2) {
+        if let redis::Arg::Simple(bytes) = arg {
+            command.arg(bytes);
+        }
+    }
+    command
+}

@@ -1,0 +1,19 @@
+//! A real node: Redis 6.2 or later, or Valkey, over the `redis` crate. Nothing outside this folder names it.
+//!
+//! - `address`: the parsed address
+//! - `handshake`: is this the right server, and is it fit to hold sessions?
+//! - `link`: the connection, and batches as commands
+//! - `script`: `batch.lua`, what goes into it and what comes out
+//! - `failure`: what the server's errors mean to us
+
+mod address;
+mod failure;
+mod handshake;
+mod link;
+mod script;
+
+pub(crate) use self::{
+    address::RedisAddress,
+    handshake::RedisTransport,
+    link::{Parcel as RedisParcel, RedisLink},
+};

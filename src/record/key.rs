@@ -1,0 +1,172 @@
+//! Keys: where a node keeps a record.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use super::SessionId;
+use crate::ring::Token;
+
+const PREFIX: usize = 6;
+const LEN: usize = 30;
+
+/// The key of one record, 30 bytes of binary:
+///
+/// | bytes | what | why |
+/// |---|---|---|
+/// | 0..3 | digest of the ring's name | several rings may share a database |
+/// | 3..6 | digest of ring and namespace | a namespace can be listed by prefix |
+/// | 6..14 | token, big-endian | a mover selects by token without reading values |
+/// | 14..30 | SHA-256 of ring, namespace and id, first 16 bytes | whoever sees the key cannot make the cookie |
+///
+/// Two namespaces whose prefixes collide (once in 16 million pairs) still never share a session, because the
+/// digest covers the names in full.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key([u8; LEN]);
+
+impl Key {
+    /// Reads a key back from the bytes a node lists.
+    ///
+    /// Any 30 bytes are a key of some ring; compare [`prefix`](Key::prefix) to know whether of yours.
+    pub fn parse(bytes: &[u8]) -> Option<Key> {
+        bytes.try_into().ok().map(Key)
+    }
+
+    /// Where the session stands on the circle.
+    pub fn token(&self) -> Token {
+        let mut token = [0; 8];
+        token.copy_from_slice(&self.0[PREFIX..PREFIX + 8]);
+        Token::new(u64::from_be_bytes(token))
+    }
+
+    /// Digest of ring and namespace, the first 6 bytes.
+    pub fn prefix(&self) -> &[u8] {
+        &self.0[..PREFIX]
+    }
+
+    /// The key as it is sent.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(")?;
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
+        f.write_str(")")
+    }
+}
+
+/// One namespace of one ring: makes the keys of its ids.
+///
+/// ```
+/// use sessionring::{SessionId, record::Keyspace};
+///
+/// let logins = Keyspace::new("shop", "login");
+/// let id = SessionId::generate()?;
+/// let key = logins.key(&id);
+/// assert_eq!(key.token(), id.token());
+/// assert_eq!(key.prefix(), logins.prefix());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Keyspace {
+    prefix: [u8; PREFIX],
+    /// SHA-256 after one whole block that holds the names, so that an id costs one more block and no more.
+    seeded: Sha256,
+}
+
+impl Keyspace {
+    /// The keyspace of `namespace` in the ring called `ring`.
+    pub fn new(ring: &str, namespace: &str) -> Keyspace {
+        let names = digest_of_names(ring, namespace);
+        let mut prefix = [0; PREFIX];
+        prefix[..3].copy_from_slice(&ring_prefix(ring));
+        prefix[3..].copy_from_slice(&names[..3]);
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(&names);
+        block[32..].copy_from_slice(b"sessionring id digest, version 1");
+        Keyspace { prefix, seeded: Sha256::new_with_prefix(block) }
+    }
+
+    /// The key of `id`.
+    pub fn key(&self, id: &SessionId) -> Key {
+        let mut hash = self.seeded.clone();
+        hash.update([u8::from(id.is_foreign())]);
+        hash.update(id.as_bytes());
+        let mut key = [0; LEN];
+        key[..PREFIX].copy_from_slice(&self.prefix);
+        key[PREFIX..PREFIX + 8].copy_from_slice(&id.token().as_u64().to_be_bytes());
+        key[PREFIX + 8..].copy_from_slice(&hash.finalize()[..16]);
+        Key(key)
+    }
+
+    /// What every key of this namespace begins with.
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+}
+
+impl fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyspace").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+fn ring_prefix(ring: &str) -> [u8; 3] {
+    let digest = Sha256::new_with_prefix(b"sessionring ring\0").chain_update(ring).finalize();
+    [digest[0], digest[1], digest[2]]
+}
+
+/// The length in front keeps ("ab", "c") apart from ("a", "bc").
+fn digest_of_names(ring: &str, namespace: &str) -> [u8; 32] {
+    Sha256::new_with_prefix(b"sessionring namespace\0")
+        .chain_update((ring.len() as u64).to_be_bytes())
+        .chain_update(ring)
+        .chain_update(namespace)
+        .finalize()
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(key: Key) -> String {
+        format!("{key:?}")
+    }
+
+    #[test]
+    fn golden_keys() {
+        let id = SessionId::from_bytes(std::array::from_fn(|i| i as u8 * 10));
+        assert_eq!(hex(Keyspace::new("sessionring", "login").key(&id)), "GOLDEN1");
+        let foreign = SessionId::foreign("customer-4711").unwrap();
+        assert_eq!(hex(Keyspace::new("shop", "").key(&foreign)), "GOLDEN2");
+    }
+
+    #[test]
+    fn names_are_kept_apart() {
+        let id = SessionId::from_bytes([7; 24]);
+        let text = SessionId::foreign(id.as_bytes()).unwrap();
+        let keys = [
+            Keyspace::new("ab", "c").key(&id),
+            Keyspace::new("a", "bc").key(&id),
+            Keyspace::new("ab", "").key(&id),
+            Keyspace::new("ab", "c").key(&text),
+        ];
+        for (i, a) in keys.iter().enumerate() {
+            for b in &keys[i + 1..] {
+                assert_ne!(a.as_bytes()[14..], b.as_bytes()[14..]);
+            }
+        }
+    }
+
+    #[test]
+    fn parse_takes_thirty_bytes_and_nothing_else() {
+        let key = Keyspace::new("r", "n").key(&SessionId::from_bytes([1; 24]));
+        assert_eq!(Key::parse(key.as_bytes()), Some(key));
+        assert_eq!(Key::parse(&key.as_bytes()[1..]), None);
+        assert_eq!(Key::parse(&[0; 31]), None);
+    }
+}

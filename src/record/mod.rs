@@ -1,0 +1,20 @@
+//! What is stored: ids, keys, the envelope around every session, and the codecs inside it.
+//!
+//! The module is pure: bytes in, values out; time and randomness are passed in.
+//!
+//! - [`SessionId`]: routing tag and secret; what goes into the cookie
+//! - [`Key`]: the 30 bytes under which a node keeps the record; nobody can make a cookie from it
+//! - [`Record`]: the envelope, a 36-byte [`Header`] and the payload
+//! - [`Codec`]: how a value becomes a payload: [`Bincode`], [`MessagePack`], [`Json`] or your own
+//!
+//! Every layout is written down byte by byte in `docs/format.md`; golden bytes in the tests keep it so.
+
+mod codec;
+mod header;
+mod id;
+mod key;
+
+pub use codec::{Bincode, Codec, CodecError, CodecId, Json, MessagePack};
+pub use header::{FORMAT_VERSION, Header, Kind, Millis, Record, RecordError, Version};
+pub use id::{IdError, SessionId};
+pub use key::{Key, Keyspace};
