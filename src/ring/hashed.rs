@@ -1,0 +1,79 @@
+//! Rings whose tokens come from the names of their nodes (Karger et al., STOC 1997; virtual nodes as in
+//! Dynamo, SOSP 2007).
+
+use crate::ring::hash::hash;
+use crate::ring::lookup::Index;
+use crate::ring::member::Member;
+use crate::ring::{MAX_TOKENS, NodeId, RingError, Token};
+
+/// The sorted tokens of a hashed ring, who owns each, and the index over them.
+pub(super) struct Hashed {
+    pub(super) vnodes: u32,
+    /// Strictly ascending, never empty.
+    pub(super) tokens: Vec<u64>,
+    /// The owner of the token at the same place.
+    pub(super) owners: Vec<u16>,
+    index: Index,
+}
+
+impl Hashed {
+    /// `vnodes × weight` tokens for each of the checked `members`.
+    pub(super) fn build(members: &[Member], vnodes: u32) -> Result<Hashed, RingError> {
+        if vnodes == 0 {
+            return Err(RingError::NoVnodes);
+        }
+        // 65,535 × 2^64 at most: u128 cannot overflow, u64 could.
+        let count = |member: &Member| u128::from(member.weight().get()) * u128::from(vnodes);
+        let tokens = members.iter().map(count).sum::<u128>();
+        if tokens > u128::from(MAX_TOKENS) {
+            return Err(RingError::TooManyTokens { tokens });
+        }
+
+        let mut placed: Vec<(u64, u16)> = Vec::with_capacity(tokens as usize);
+        for (owner, member) in members.iter().enumerate() {
+            let mut name = VnodeName::of(member.id());
+            // Below the limit of 2^26, so every index fits.
+            placed.extend((0..count(member) as u32).map(|index| (name.token(index), owner as u16)));
+        }
+        // Members are sorted, so among equal tokens the smaller name comes first, and it alone is kept.
+        placed.sort_unstable();
+        placed.dedup_by_key(|(token, _)| *token);
+
+        let (tokens, owners): (Vec<u64>, Vec<u16>) = placed.into_iter().unzip();
+        let index = Index::build(&tokens, &owners);
+        Ok(Hashed { vnodes, tokens, owners, index })
+    }
+
+    /// Who owns `token`.
+    #[inline]
+    pub(super) fn owner(&self, token: Token) -> u16 {
+        self.index.owner(token.get(), &self.tokens, &self.owners)
+    }
+
+    /// The place in `owners` of the virtual node that `token` belongs to.
+    pub(super) fn place(&self, token: Token) -> usize {
+        let place = self.tokens.partition_point(|&at| at < token.get());
+        if place == self.tokens.len() { 0 } else { place }
+    }
+}
+
+/// The bytes that a virtual node's token is the hash of: the name of its node, a zero byte, and its index as
+/// four little-endian bytes. No name holds a zero byte, so no two virtual nodes have the same bytes.
+struct VnodeName {
+    bytes: [u8; NodeId::MAX_LEN + 5],
+    len: usize,
+}
+
+impl VnodeName {
+    fn of(node: &NodeId) -> VnodeName {
+        let name = node.as_str().as_bytes();
+        let mut bytes = [0; NodeId::MAX_LEN + 5];
+        bytes[..name.len()].copy_from_slice(name);
+        VnodeName { bytes, len: name.len() + 5 }
+    }
+
+    fn token(&mut self, index: u32) -> u64 {
+        self.bytes[self.len - 4..self.len].copy_from_slice(&index.to_le_bytes());
+        hash(&self.bytes[..self.len])
+    }
+}

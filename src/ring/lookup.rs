@@ -1,0 +1,119 @@
+//! The index that makes a lookup in a hashed ring one read of memory.
+//!
+//! The circle is cut into 2^bits equal buckets by the top bits of the hash, at least as many buckets as
+//! tokens. Hashed tokens are uniform, so most buckets hold none or one, and then the bucket's slot answers
+//! alone: it keeps the owner up to the token, the owner beyond it, and where between them to cut. Only a
+//! bucket with more tokens, or a hash that agrees with the cut in all the bits that the slot has room for,
+//! goes on to the tokens themselves.
+
+/// The finest index: 2^22 slots, 32 MiB. Beyond about four million tokens buckets fill up instead.
+const MAX_BITS: u32 = 22;
+
+/// In place of an owner: the bucket holds several tokens. No member has this index, see `MAX_NODES`.
+const SEVERAL: u16 = u16::MAX;
+
+/// What a bucket knows. Eight bytes, so that none straddles a cache line.
+#[derive(Clone, Copy)]
+struct Slot {
+    /// The 32 bits of the bucket's only token below those that chose the bucket; in a bucket with several
+    /// tokens, the place of the first.
+    cut: u32,
+    /// Owner of the hashes up to the cut, or `SEVERAL`.
+    before: u16,
+    /// Owner of the hashes beyond the cut.
+    after: u16,
+}
+
+/// One slot for each bucket.
+pub(super) struct Index {
+    bits: u32,
+    slots: Vec<Slot>,
+}
+
+impl Index {
+    /// The index over `tokens`, which are strictly ascending and not empty, and their `owners`.
+    pub(super) fn build(tokens: &[u64], owners: &[u16]) -> Index {
+        let bits = (tokens.len().next_power_of_two().ilog2() + 1).min(MAX_BITS);
+        let owner = |place: usize| if place < owners.len() { owners[place] } else { owners[0] };
+        let mut slots = Vec::with_capacity(1 << bits);
+        let mut first = 0;
+        for bucket in 0..1_u64 << bits {
+            let held = tokens[first..].iter().take_while(|&&token| token >> (64 - bits) == bucket).count();
+            slots.push(match held {
+                0 => Slot { cut: 0, before: owner(first), after: owner(first) },
+                1 => Slot { cut: below(tokens[first], bits), before: owner(first), after: owner(first + 1) },
+                // At most 2^26 tokens: a place fits.
+                _ => Slot { cut: first as u32, before: SEVERAL, after: SEVERAL },
+            });
+            first += held;
+        }
+        Index { bits, slots }
+    }
+
+    /// The owner of the first of `tokens` at or after `hash`, wrapping.
+    #[inline]
+    pub(super) fn owner(&self, hash: u64, tokens: &[u64], owners: &[u16]) -> u16 {
+        let slot = self.slots[(hash >> (64 - self.bits)) as usize];
+        let rest = below(hash, self.bits);
+        if slot.before == SEVERAL || rest == slot.cut {
+            return step(slot, hash, tokens, owners);
+        }
+        if rest < slot.cut { slot.before } else { slot.after }
+    }
+}
+
+/// The 32 bits of `hash` below its top `bits`.
+#[inline]
+fn below(hash: u64, bits: u32) -> u32 {
+    ((hash << bits) >> 32) as u32
+}
+
+/// The rest of the way for a hash that `slot` alone cannot place.
+#[inline(never)]
+fn step(slot: Slot, hash: u64, tokens: &[u64], owners: &[u16]) -> u16 {
+    let place = if slot.before == SEVERAL {
+        let first = slot.cut as usize;
+        first + tokens[first..].iter().take_while(|&&token| token < hash).count()
+    } else {
+        tokens.partition_point(|&token| token < hash)
+    };
+    owners[if place < owners.len() { place } else { 0 }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by_definition(hash: u64, tokens: &[u64], owners: &[u16]) -> u16 {
+        tokens.iter().position(|&token| token >= hash).map_or(owners[0], |place| owners[place])
+    }
+
+    /// Every token, its neighbours, and both ends of the circle.
+    fn check(tokens: &[u64]) {
+        let owners: Vec<u16> = (0..tokens.len() as u16).collect();
+        let index = Index::build(tokens, &owners);
+        let around = tokens.iter().flat_map(|&t| [t.wrapping_sub(1), t, t.wrapping_add(1)]);
+        for hash in around.chain([0, 1, u64::MAX - 1, u64::MAX, 1 << 63, (1 << 63) - 1]) {
+            assert_eq!(
+                index.owner(hash, tokens, &owners),
+                by_definition(hash, tokens, &owners),
+                "{hash:x} of {tokens:x?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_shape_of_bucket_agrees_with_the_definition() {
+        check(&[0]);
+        check(&[u64::MAX]);
+        check(&[0, u64::MAX]);
+        check(&[1 << 63]);
+        check(&[(1 << 63) - 1, 1 << 63, (1 << 63) + 1]);
+        // All in one bucket, and several buckets empty after it.
+        check(&(0..40).map(|i| (1 << 60) + i).collect::<Vec<_>>());
+        // All in the last bucket: the walk wraps.
+        check(&(0..40).map(|i| u64::MAX - 80 + i).collect::<Vec<_>>());
+        // Tokens that differ from hashes around them only below the 32 bits of the cut.
+        check(&(0..64).map(|i| (i << 58) + 5).collect::<Vec<_>>());
+    }
+}
