@@ -136,7 +136,7 @@ impl SessionRing {
             let view = self.0.view.load();
             let mut by_node: Vec<(Vec<usize>, Vec<Request>)> = vec![Default::default(); view.nodes.len()];
             for (i, (key, operation, _)) in started.iter_mut().enumerate() {
-                let (indices, requests) = &mut by_node[view.topology.ring.owner_index(key.token()).as_usize()];
+                let (indices, requests) = &mut by_node[view.topology.ring.owner_index(key.token()).get()];
                 indices.push(i);
                 let fence = view.topology.fence;
                 requests.push(Request { key: *key, command: operation.start(), fence, deadline });
@@ -161,7 +161,7 @@ impl SessionRing {
         let view = self.0.view.load();
         let fence = view.topology.fence;
         let owner = view.topology.ring.owner_index(key.token());
-        view.nodes[owner.as_usize()].submit(Request { key, command, fence, deadline })
+        view.nodes[owner.get()].submit(Request { key, command, fence, deadline })
     }
 
     async fn finish(

@@ -75,10 +75,12 @@ impl Clocks {
     }
 }
 
-fn median_of_others(ahead: &BTreeMap<NodeId, i64>, node: &NodeId, alone: i64) -> i64 {
+/// Of two medians, the nearer: so one odd clock makes no other one look odd.
+fn median_of_others(ahead: &BTreeMap<NodeId, i64>, node: &NodeId, mine: i64) -> i64 {
     let mut others: Vec<i64> = ahead.iter().filter(|(id, _)| *id != node).map(|(_, &a)| a).collect();
     others.sort_unstable();
-    others.get(others.len() / 2).copied().unwrap_or(alone)
+    let medians = &others[others.len().saturating_sub(1) / 2..others.len().min(others.len() / 2 + 1)];
+    medians.iter().copied().min_by_key(|median| median.abs_diff(mine)).unwrap_or(mine)
 }
 
 #[cfg(test)]

@@ -130,10 +130,10 @@ impl Header {
         bytes[0] = FORMAT_VERSION;
         bytes[1] = self.kind.code();
         bytes[2] = if self.pending { PENDING } else { 0 };
-        bytes[3] = self.codec.as_u8();
+        bytes[3] = self.codec.get();
         bytes[4..6].copy_from_slice(&self.schema.to_be_bytes());
         bytes[6..8].copy_from_slice(&self.seal.to_be_bytes());
-        bytes[8..14].copy_from_slice(&low_48_bits(self.stamp.as_u64()));
+        bytes[8..14].copy_from_slice(&low_48_bits(self.stamp.get()));
         bytes[14..22].copy_from_slice(&self.operation.to_be_bytes());
         bytes
     }

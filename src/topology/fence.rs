@@ -64,9 +64,9 @@ impl Fence {
     pub fn founded(name: &str, fingerprint: Fingerprint) -> Fence {
         Fence {
             protocol: PROTOCOL_VERSION,
-            cluster: Token::of(name.as_bytes()).as_u64(),
+            cluster: Token::of(name.as_bytes()).get(),
             epoch: Epoch::FIRST,
-            nonce: fingerprint.as_u64(),
+            nonce: fingerprint.get(),
         }
     }
 
@@ -74,7 +74,7 @@ impl Fence {
     pub fn encode(&self) -> [u8; Fence::LEN] {
         let mut bytes = [self.protocol; Fence::LEN];
         bytes[1..9].copy_from_slice(&self.cluster.to_be_bytes());
-        bytes[9..17].copy_from_slice(&self.epoch.as_u64().to_be_bytes());
+        bytes[9..17].copy_from_slice(&self.epoch.get().to_be_bytes());
         bytes[17..25].copy_from_slice(&self.nonce.to_be_bytes());
         bytes
     }

@@ -32,7 +32,7 @@ impl Epoch {
     }
 
     /// The number.
-    pub const fn as_u64(self) -> u64 {
+    pub const fn get(self) -> u64 {
         self.0
     }
 }

@@ -1,5 +1,5 @@
 use bincode::{
-    config::{self, Configuration},
+    config::{self, Config},
     error::DecodeError,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -9,11 +9,11 @@ use super::{Codec, CodecError, CodecId};
 /// bincode 2.0.1, standard configuration: little-endian, variable-length integers. The default: fastest and
 /// smallest, but positional, so that a type which gains or loses a field no longer reads its live sessions.
 ///
-/// It carries no type that describes itself (such as `serde_json::Value`).
+/// It carries at most 16 MiB, and no type that describes itself (such as `serde_json::Value`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bincode;
 
-const CONFIGURATION: Configuration = config::standard();
+const MOST_BYTES: usize = 16 << 20;
 
 impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
     fn id(&self) -> CodecId {
@@ -21,19 +21,36 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
     }
 
     fn encode(&self, value: &T) -> Result<Vec<u8>, CodecError> {
-        bincode::serde::encode_to_vec(value, CONFIGURATION).map_err(CodecError::new)
+        let payload = bincode::serde::encode_to_vec(value, config::standard()).map_err(CodecError::new)?;
+        if payload.len() > MOST_BYTES { Err(too_long(payload.len())) } else { Ok(payload) }
     }
 
     fn decode(&self, payload: &[u8]) -> Result<T, CodecError> {
-        let (value, used) =
-            bincode::serde::decode_from_slice(payload, CONFIGURATION).map_err(|error| match error {
-                // A message of the type's own may quote the value.
-                DecodeError::OtherString(_) => CodecError::new("bincode does not fit the type"),
-                error => CodecError::new(error),
-            })?;
-        if used != payload.len() {
-            return Err(CodecError::new(format_args!("{} bytes are left over", payload.len() - used)));
+        // Without a limit bincode allocates whatever length the bytes claim. The limit counts a number at its full
+        // size (16 bytes at most) even where one byte holds it, and is a constant: so the next of a few.
+        let config = config::standard();
+        match payload.len() {
+            0..=0x1000 => decode(payload, config.with_limit::<{ 16 * 0x1000 }>()),
+            0x1001..=0x1_0000 => decode(payload, config.with_limit::<{ 16 * 0x1_0000 }>()),
+            0x1_0001..=0x10_0000 => decode(payload, config.with_limit::<{ 16 * 0x10_0000 }>()),
+            0x10_0001..=MOST_BYTES => decode(payload, config.with_limit::<{ 16 * MOST_BYTES }>()),
+            more => Err(too_long(more)),
         }
-        Ok(value)
     }
+}
+
+fn decode<T: DeserializeOwned>(payload: &[u8], config: impl Config) -> Result<T, CodecError> {
+    let (value, used) = bincode::serde::decode_from_slice(payload, config).map_err(|error| match error {
+        // A message of the type's own may quote the value.
+        DecodeError::OtherString(_) => CodecError::new("bincode does not fit the type"),
+        error => CodecError::new(error),
+    })?;
+    if used != payload.len() {
+        return Err(CodecError::new(format_args!("{} bytes are left over", payload.len() - used)));
+    }
+    Ok(value)
+}
+
+fn too_long(bytes: usize) -> CodecError {
+    CodecError::new(format_args!("bincode sessions have at most {MOST_BYTES} bytes, this has {bytes}"))
 }

@@ -29,7 +29,7 @@ impl CodecId {
     }
 
     /// The number that stands in the record.
-    pub const fn as_u8(self) -> u8 {
+    pub const fn get(self) -> u8 {
         self.0
     }
 }
@@ -169,6 +169,15 @@ mod tests {
         }
         let bytes = Codec::<Login>::encode(&Bincode, &login()).unwrap();
         assert!(Codec::<Newer>::decode(&Bincode, &bytes).is_err());
+    }
+
+    #[test]
+    fn the_widest_numbers_of_any_length_decode() {
+        for len in [0, 1, 0xfff, 0x1000, 0x1001, 0x1_0000, 0x10_0000] {
+            let numbers = vec![1u128; len];
+            let bytes = Bincode.encode(&numbers).unwrap();
+            assert_eq!(Codec::<Vec<u128>>::decode(&Bincode, &bytes).unwrap(), numbers);
+        }
     }
 
     #[test]

@@ -1,0 +1,180 @@
+//! The operations of [`Sessions`] for many sessions at once: all nodes at the same time, one round trip to each,
+//! and a result of its own for every session, in the order given.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Sessions, UPDATE_ATTEMPTS, give_way, new_id};
+use crate::{
+    error::Result,
+    protocol::{Command, Condition, Outcome},
+    record::{Key, SessionId},
+};
+
+impl<T: Send + Sync + 'static> Sessions<T> {
+    /// [`create`](Sessions::create) for many.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ring = sessionring::SessionRing::builder().node("a", "memory:").connect().await?;
+    /// let users = ring.sessions::<u64>("user");
+    /// let ids: Vec<_> = users.create_many(&[1, 2, 3]).await.into_iter().collect::<Result<_, _>>()?;
+    /// for (user, result) in [1, 2, 3].into_iter().zip(users.get_many(&ids).await) {
+    ///     assert_eq!(result?, Some(user));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn create_many(&self, values: &[T]) -> Vec<Result<SessionId>> {
+        let mut ids = Vec::with_capacity(values.len());
+        let commands = values.iter().map(|value| {
+            let id = new_id();
+            ids.push(id.clone());
+            let key = self.keyspace.key(id.as_ref().map_err(Clone::clone)?);
+            Ok((key, self.write(Condition::Absent, value)?))
+        });
+        let results = self.run_many(commands.collect()).await;
+        results
+            .into_iter()
+            .zip(ids)
+            .map(|(result, id)| {
+                let (key, outcome) = result?;
+                self.expect_applied(&key, outcome)?;
+                id
+            })
+            .collect()
+    }
+
+    /// [`create_with_id`](Sessions::create_with_id) for many.
+    pub async fn create_with_id_many(&self, sessions: &[(SessionId, T)]) -> Vec<Result<()>> {
+        let commands = sessions.iter();
+        self.apply_many(commands.map(|(id, value)| (id, self.write(Condition::Absent, value)))).await
+    }
+
+    /// [`get`](Sessions::get) for many.
+    pub async fn get_many(&self, ids: &[SessionId]) -> Vec<Result<Option<T>>> {
+        let results = self.run_many(self.same(ids, Command::Read)).await;
+        let read = |(key, outcome)| Ok(self.read(&key, outcome)?.map(|(value, _)| value));
+        results.into_iter().map(|result| result.and_then(read)).collect()
+    }
+
+    /// [`set`](Sessions::set) for many.
+    pub async fn set_many(&self, sessions: &[(SessionId, T)]) -> Vec<Result<()>> {
+        let commands = sessions.iter();
+        self.apply_many(commands.map(|(id, value)| (id, self.write(self.set_condition(id), value)))).await
+    }
+
+    /// [`update`](Sessions::update) for many; `change` is told which of the ids it is working on.
+    pub async fn update_many<R, F>(&self, ids: &[SessionId], mut change: F) -> Vec<Result<R>>
+    where
+        F: FnMut(&SessionId, &mut T) -> R + Send,
+        R: Send,
+    {
+        let deadline = Instant::now() + self.ring.request_timeout();
+        let mut answers: Vec<Option<Result<R>>> = ids.iter().map(|_| None).collect();
+        let seen = self.run_many(self.same(ids, Command::Read)).await;
+        let mut open: Vec<(usize, Result<(Key, Outcome)>)> = seen.into_iter().enumerate().collect();
+        for attempt in 0..UPDATE_ATTEMPTS {
+            let (mut tried, mut commands) = (Vec::new(), Vec::new());
+            for (i, seen) in open.drain(..) {
+                let changed = seen.and_then(|(key, seen)| {
+                    let mut change = |value: &mut T| change(&ids[i], value);
+                    self.change(&key, seen, &mut change).map(|changed| (key, changed))
+                });
+                match changed {
+                    Ok((key, (command, answer))) => {
+                        tried.push((i, answer));
+                        commands.push(Ok((key, command)));
+                    }
+                    Err(error) => answers[i] = Some(Err(error)),
+                }
+            }
+            for ((i, answer), result) in tried.into_iter().zip(self.run_many(commands).await) {
+                match result {
+                    Ok((key, Outcome::Conflict(record))) => open.push((i, Ok((key, Outcome::Record(record))))),
+                    result => {
+                        answers[i] =
+                            Some(result.and_then(|(key, outcome)| self.expect_applied(&key, outcome)).map(|_| answer));
+                    }
+                }
+            }
+            if open.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            give_way(attempt).await;
+        }
+        // Whoever has no answer yet lost every race.
+        let conflict = |i: usize| Err(self.conflict(&self.keyspace.key(&ids[i])));
+        answers.into_iter().enumerate().map(|(i, answer)| answer.unwrap_or_else(|| conflict(i))).collect()
+    }
+
+    /// [`touch`](Sessions::touch) for many.
+    pub async fn touch_many(&self, ids: &[SessionId]) -> Vec<Result<()>> {
+        self.apply_many(ids.iter().map(|id| (id, Ok(self.touch_command())))).await
+    }
+
+    /// [`delete`](Sessions::delete) for many.
+    pub async fn delete_many(&self, ids: &[SessionId]) -> Vec<Result<()>> {
+        let commands = ids.iter().map(|id| Ok((self.keyspace.key(id), self.delete_command(id))));
+        let results = self.run_many(commands.collect()).await;
+        results
+            .into_iter()
+            .map(|result| result.and_then(|(key, outcome)| self.expect_deleted(&key, outcome)))
+            .collect()
+    }
+
+    /// [`exists`](Sessions::exists) for many.
+    pub async fn exists_many(&self, ids: &[SessionId]) -> Vec<Result<bool>> {
+        let remaining = self.remaining_many(ids).await;
+        remaining.into_iter().map(|result| result.map(|remaining| remaining.is_some())).collect()
+    }
+
+    /// [`remaining`](Sessions::remaining) for many.
+    pub async fn remaining_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Duration>>> {
+        let results = self.run_many(self.same(ids, Command::Inspect)).await;
+        results
+            .into_iter()
+            .map(|result| result.and_then(|(key, outcome)| self.expect_inspected(&key, outcome)))
+            .collect()
+    }
+
+    fn same(&self, ids: &[SessionId], command: Command) -> Vec<Result<(Key, Command)>> {
+        ids.iter().map(|id| Ok((self.keyspace.key(id), command.clone()))).collect()
+    }
+
+    async fn apply_many<'a>(
+        &self,
+        commands: impl Iterator<Item = (&'a SessionId, Result<Command>)>,
+    ) -> Vec<Result<()>> {
+        let commands = commands.map(|(id, command)| Ok((self.keyspace.key(id), command?))).collect();
+        let results = self.run_many(commands).await;
+        results
+            .into_iter()
+            .map(|result| result.and_then(|(key, outcome)| self.expect_applied(&key, outcome)).map(drop))
+            .collect()
+    }
+
+    /// Runs those that are commands; those that are errors already stay where they are.
+    async fn run_many(&self, commands: Vec<Result<(Key, Command)>>) -> Vec<Result<(Key, Outcome)>> {
+        let mut good = Vec::with_capacity(commands.len());
+        let places: Vec<Result<Key>> = commands
+            .into_iter()
+            .map(|command| {
+                let (key, command) = command?;
+                good.push((key, command));
+                Ok(key)
+            })
+            .collect();
+        let mut outcomes = self.ring.execute_many(good).await.into_iter();
+        places
+            .into_iter()
+            .map(|place| {
+                let key = place?;
+                let outcome = outcomes.next().unwrap_or(Ok(Outcome::Absent))?;
+                Ok((key, outcome))
+            })
+            .collect()
+    }
+}
