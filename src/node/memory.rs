@@ -61,6 +61,14 @@ impl MemoryServer {
         named.insert(name.to_owned(), Arc::downgrade(&server));
         server
     }
+
+    /// Puts bytes under a key for two hours, as somebody else would.
+    #[cfg(test)]
+    pub(crate) fn store(&self, key: Key, bytes: &[u8]) {
+        let mut contents = self.0.lock();
+        let expires = contents.now() + 7_200_000;
+        contents.records.insert(key, Stored { bytes: bytes.to_vec(), expires });
+    }
 }
 
 impl Contents {

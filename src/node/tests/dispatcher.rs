@@ -1,0 +1,185 @@
+//! The dispatcher on real servers: batches, faults, bounds.
+
+use sessionring_testkit::{FaultProxy, RedisServer, Reply};
+
+use super::*;
+use crate::protocol::Outcome;
+
+async fn node() -> (RedisServer, TestNode) {
+    let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+    let node = TestNode::connect("dispatch", &server.address(), Limits::default()).await;
+    (server, node)
+}
+
+async fn node_behind_proxy() -> (RedisServer, FaultProxy, TestNode) {
+    let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+    let proxy = FaultProxy::in_front_of(&server).unwrap();
+    let node = TestNode::connect("dispatch", &proxy.address(), Limits::default()).await;
+    (server, proxy, node)
+}
+
+fn create(operation: u64) -> Command {
+    Command::Write(write(Condition::Absent, operation, b"value"))
+}
+
+#[tokio::test]
+async fn a_batch_with_one_bad_key_fails_only_that_key() {
+    let (server, node) = node().await;
+    let list: [&[u8]; 3] = [b"RPUSH", node.key(3).as_bytes(), b"x"];
+    assert_eq!(server.command(&list).unwrap(), Reply::Int(1));
+    let garbage: [&[u8]; 3] = [b"SET", node.key(5).as_bytes(), b"no record"];
+    server.command(&garbage).unwrap().ok().unwrap();
+    let requests = (0..8).map(|key| node.request(key, create(u64::from(key)))).collect();
+    let answers = node.node.submit_many(requests).await;
+    for (key, answer) in answers.into_iter().enumerate() {
+        match (key, answer.unwrap()) {
+            (3, Outcome::WrongType) | (5, Outcome::Unexpected(_)) => {}
+            (3 | 5, other) => panic!("key {key}: {other:?}"),
+            (_, outcome) => assert!(matches!(outcome, Outcome::Applied(_)), "key {key}: {outcome:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_waits_travels_together_and_batches_are_bounded() {
+    let (server, node) = node().await;
+    let monitor = server.monitor().unwrap();
+    let requests = (0..200).map(|key| node.request(key, create(u64::from(key)))).collect();
+    assert!(node.node.submit_many(requests).await.iter().all(Result::is_ok));
+    let reads = (0..200).map(|key| node.request(key, Command::Read)).collect();
+    assert!(node.node.submit_many(reads).await.iter().all(Result::is_ok));
+    let lines = monitor.stop().unwrap();
+    let commands: Vec<(String, usize)> =
+        lines.iter().filter(|line| !line.is_lua).map(|line| (line.name(), line.args.len())).collect();
+    let (fixed, per_write) = (6, 3);
+    let evalsha = |writes: usize| ("EVALSHA".to_owned(), fixed + per_write * writes);
+    assert_eq!(commands, [evalsha(128), evalsha(72), ("MGET".to_owned(), 3 + 200)]);
+}
+
+#[tokio::test]
+async fn a_flushed_script_is_loaded_again() {
+    let (server, node) = node().await;
+    server.command(&["SCRIPT", "FLUSH"]).unwrap().ok().unwrap();
+    let requests = (0..200).map(|key| node.request(key, create(u64::from(key)))).collect();
+    for answer in node.node.submit_many(requests).await {
+        assert!(matches!(answer, Ok(Outcome::Applied(_))), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_flushed_node_is_initialised_again() {
+    let (server, node) = node().await;
+    assert!(node.run(1, create(1)).await.is_ok());
+    server.command(&["FLUSHALL"]).unwrap().ok().unwrap();
+    assert_eq!(node.run(1, Command::Read).await.unwrap(), Outcome::Absent);
+    assert!(matches!(node.run(1, create(1)).await, Ok(Outcome::Applied(_))));
+}
+
+#[tokio::test]
+async fn another_fence_refuses_everything() {
+    let (server, node) = node().await;
+    assert!(node.run(1, create(1)).await.is_ok());
+    let other = fence("another ring");
+    let set: [&[u8]; 3] = [b"SET", node.keys.fence.as_bytes(), &other.encode()];
+    server.command(&set).unwrap().ok().unwrap();
+    for command in [Command::Read, Command::Delete(delete(2)), Command::Touch(HOUR)] {
+        match node.run(1, command).await {
+            Err(Failure::Unsent(error)) => assert!(error.is_configuration(), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let newer: [&[u8]; 3] = [b"SET", node.keys.fence.as_bytes(), b"\x02 from the future"];
+    server.command(&newer).unwrap().ok().unwrap();
+    let error = node.run(1, Command::Read).await.unwrap_err().into_error();
+    assert!(error.is_upgrade_required(), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_off_is_lost_and_the_next_request_goes_through() {
+    let (_server, proxy, node) = node_behind_proxy().await;
+    proxy.cut_after_request();
+    let answer = node.run(1, create(1)).await;
+    assert!(matches!(answer, Err(Failure::Lost(_))), "{answer:?}");
+    // It had happened, and the same write again says so.
+    let again = node.run(1, create(1)).await;
+    assert!(matches!(again, Ok(Outcome::Applied(_))), "{again:?}");
+    assert_eq!(node.run(1, create(2)).await.unwrap(), Outcome::Exists);
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_breaks_costs_no_request() {
+    let (_server, proxy, node) = node_behind_proxy().await;
+    for round in 0..5 {
+        let connections = proxy.counts().connections;
+        proxy.cut();
+        assert!(proxy.wait_for(|counts| counts.connections > connections, Duration::from_secs(10)));
+        let answer = node.run(round, Command::Write(write(Condition::Live, 1, b"blind"))).await;
+        assert_eq!(answer.unwrap(), Outcome::Absent);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_goes_silent_fails_requests_at_their_deadline_and_then_at_once() {
+    let (_server, proxy, node) = node_behind_proxy().await;
+    proxy.blackhole(true);
+    let deadline = Instant::now() + Duration::from_millis(100);
+    let request = |key, command| Request { deadline, ..node.request(key, command) };
+    let (read, write) = tokio::join!(
+        node.node.submit(request(1, Command::Read)),
+        node.node.submit(request(1, create(1)))
+    );
+    for answer in [read, write] {
+        assert!(matches!(&answer, Err(Failure::Lost(e)) if e.is_unavailable()), "{answer:?}");
+    }
+    // The next one waits for the first attempt to connect again, which the proxy swallows too.
+    let waited = node.run(1, Command::Read).await;
+    assert!(matches!(&waited, Err(Failure::Unsent(e)) if e.is_unavailable()), "{waited:?}");
+    // From here on nobody waits.
+    let begin = Instant::now();
+    for _ in 0..100 {
+        assert!(node.run(1, Command::Read).await.is_err());
+    }
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    proxy.blackhole(false);
+    proxy.cut();
+    while node.run(1, Command::Read).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_with_an_error_that_says_so() {
+    let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+    let proxy = FaultProxy::in_front_of(&server).unwrap();
+    let limits = Limits { queue_requests: 10, read_batch: 1, flight_batches: 1, ..Limits::default() };
+    let node = TestNode::connect("queue", &proxy.address(), limits).await;
+    proxy.hold(sessionring_testkit::Direction::ToServer, true);
+    let waiting: Vec<_> =
+        (0..20).map(|key| tokio::spawn(node.node.submit(node.request(key, Command::Read)))).collect();
+    tokio::task::yield_now().await;
+    proxy.hold(sessionring_testkit::Direction::ToServer, false);
+    let mut overloaded = 0;
+    for waiting in waiting {
+        match waiting.await.unwrap() {
+            Ok(Outcome::Absent) => {}
+            Err(Failure::Unsent(error)) if error.is_overloaded() => overloaded += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((9..=10).contains(&overloaded), "{overloaded}");
+    assert_eq!(node.run(1, Command::Read).await.unwrap(), Outcome::Absent);
+}
+
+#[tokio::test]
+async fn closing_lets_what_was_submitted_finish() {
+    let (_server, node) = node().await;
+    let submitted: Vec<_> = (0..50).map(|key| node.node.submit(node.request(key, create(1)))).collect();
+    node.node.close().await;
+    for answer in submitted {
+        assert!(matches!(answer.await, Ok(Outcome::Applied(_))));
+    }
+    match node.run(1, Command::Read).await {
+        Err(Failure::Unsent(error)) => assert!(error.is_closed(), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,51 @@
+//! A node at `maxmemory` with `noeviction` must still log people out.
+
+use sessionring_testkit::{RedisServer, Reply};
+
+use super::*;
+use crate::protocol::Outcome;
+
+/// A server that has just been filled to the brim, with a session under key 1.
+async fn full() -> (RedisServer, TestNode) {
+    let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+    let node = TestNode::connect("full", &server.address(), Limits::default()).await;
+    let created = node.run(1, Command::Write(write(Condition::Absent, 1, b"cart"))).await;
+    assert!(matches!(created, Ok(Outcome::Applied(_))), "{created:?}");
+    server.config_set("maxmemory", "1").unwrap();
+    let refused = server.command(&["SET", "x", "y"]).unwrap();
+    assert!(matches!(&refused, Reply::Error(text) if text.starts_with("OOM")), "{refused:?}");
+    (server, node)
+}
+
+#[tokio::test]
+async fn a_log_out_succeeds_and_is_counted() {
+    let (server, node) = full().await;
+    let before = server.command(&["GET", &node.keys.seq]).unwrap().text();
+    assert!(matches!(node.run(1, Command::Delete(delete(2))).await, Ok(Outcome::Applied(_))));
+    let set = node.run(1, Command::Write(write(Condition::Live, 3, b"back?"))).await;
+    assert_eq!(set.unwrap(), Outcome::Deleted);
+    let after = server.command(&["GET", &node.keys.seq]).unwrap().text();
+    assert_eq!((before.as_deref(), after.as_deref()), (Some("1"), Some("2")));
+}
+
+#[tokio::test]
+async fn writes_are_refused_and_change_nothing() {
+    let (_server, node) = full().await;
+    for (key, condition) in [(1, Condition::Live), (1, Condition::AbsentOrLive), (2, Condition::Absent)] {
+        match node.run(key, Command::Write(write(condition, 5, b"more"))).await {
+            Err(Failure::Unsent(error)) => assert!(error.is_full(), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let Ok(Outcome::Record(record)) = node.run(1, Command::Read).await else { panic!() };
+    assert!(record.ends_with(b"cart"));
+}
+
+#[tokio::test]
+async fn touch_and_inspect_work() {
+    let (_server, node) = full().await;
+    assert!(matches!(node.run(1, Command::Touch(2 * HOUR)).await, Ok(Outcome::Applied(_))));
+    assert!(
+        matches!(node.run(1, Command::Inspect).await, Ok(Outcome::Inspected(_, left)) if left > HOUR)
+    );
+}
