@@ -172,6 +172,7 @@ fn a_held_request_arrives_after_its_client_has_gone() {
     proxy.hold(Direction::ToServer, true);
     client.send(&["SET", "k", "late"]).unwrap();
     assert!(proxy.wait_for(|counts| counts.requests == 2, SOON));
+    no_answer(&mut client);
     drop(client);
     assert_eq!(monitor.take().unwrap(), []);
     proxy.hold(Direction::ToServer, false);

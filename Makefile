@@ -1,0 +1,46 @@
+# Needs Rust, git, a C linker and make; the tests also need a Redis or Valkey server, which `make test`
+# installs where there is none.
+
+CARGO ?= cargo
+# How long `make fuzz` stays with each target.
+SECONDS ?= 30
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint audit bench fuzz server
+
+help: ## this list
+	@echo "make demo               100,000 log-ins on three servers, start to finish (NODES=... for your own)"
+	@echo "make test               everything: unit, property, conformance, integration, docs;"
+	@echo "                        installs a Redis server first where there is none"
+	@echo "make lint               formatting, clippy and docs; warnings are errors"
+	@echo "make audit              licences, sources and advisories (cargo-deny)"
+	@echo "make bench              benchmarks (criterion)"
+	@echo "make fuzz SECONDS=30    each fuzz target for so long (needs a nightly toolchain)"
+	@echo ".ci/run                 lint, test and audit"
+
+demo: ## starts servers of its own where it finds a program, and in-memory nodes otherwise; installs nothing
+	$(CARGO) run --release --locked -p demo
+
+server:
+	@scripts/install-redis.sh --if-missing
+
+test: server
+	@echo "make test: unit, property, conformance and integration tests, and the examples in the docs"
+	$(CARGO) test --workspace --all-features --locked
+	@echo "make test: everything passed"
+
+lint:
+	$(CARGO) fmt --all --check
+	@if [ -f fuzz/Cargo.toml ]; then set -x; $(CARGO) fmt --manifest-path fuzz/Cargo.toml --check; fi
+	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --all-features --locked
+	@echo "make lint: clean"
+
+audit:
+	@scripts/audit.sh
+
+bench: server
+	$(CARGO) bench --locked -p sessionring-benches
+
+fuzz:
+	@CARGO="$(CARGO)" scripts/fuzz.sh $(SECONDS)
