@@ -12,7 +12,7 @@ use sessionring_testkit::RedisServer;
 use super::*;
 use crate::{
     protocol::Outcome,
-    record::{Header, Record},
+    record::{Header, Key, Record},
 };
 
 const KEYS: u8 = 3;

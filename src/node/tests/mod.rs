@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     protocol::{Command, Condition, Delete, Write},
-    record::{CodecId, Keyspace, SessionId},
+    record::{CodecId, Key, Keyspace, SessionId},
     ring::{Member, Ring, Weight},
     topology::{Epoch, MetaKeys, Topology},
 };
