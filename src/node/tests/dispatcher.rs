@@ -108,7 +108,7 @@ async fn an_answer_that_is_cut_off_is_lost_and_the_next_request_goes_through() {
     assert_eq!(node.run(1, create(2)).await.unwrap(), Outcome::Exists);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_that_breaks_costs_no_request() {
     let (_server, proxy, node) = node_behind_proxy().await;
     for round in 0..5 {
