@@ -84,6 +84,11 @@ impl Error {
         self.0.kind
     }
 
+    /// What it says, without the node.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// The node it went wrong at, where there is one.
     pub fn node(&self) -> Option<&NodeId> {
         self.0.node.as_ref()

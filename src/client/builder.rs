@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     node::{
         Address, AnyTransport, Clocks, Dispatcher, Hello, Limits, MemoryServer, MemoryTransport, Node,
-        RedisTransport, Transport, admit, refused,
+        RedisTransport, Transport, admit, check,
     },
     ring::{Member, NodeId, Ring, Weight},
     topology::{Fence, MetaKeys, Topology, Verdict},
@@ -166,7 +166,7 @@ impl Builder {
             if let Ok((link, hello)) = greeting {
                 let admitted = timeout(
                     self.limits.connect_timeout,
-                    admit(id, link, &topology.fence, hello.fence.clone()),
+                    admit(id, link, &topology.fence, hello.standing.clone()),
                 );
                 let no_answer = || Error::at(ErrorKind::Unavailable, id, "the node stopped answering");
                 match admitted.await.unwrap_or_else(|_| Err(no_answer())) {
@@ -287,11 +287,7 @@ impl Builder {
                 Err(error) => return Err(error.clone()),
                 Ok((_, hello)) => {
                     clocks.record(id, hello.reading);
-                    match fence.judge(hello.fence.as_deref()) {
-                        Verdict::Accepted => founded = true,
-                        Verdict::Uninitialised => {}
-                        _ => return Err(refused(id, fence, hello.fence.as_deref())),
-                    }
+                    founded |= check(id, fence, &hello.standing)? == Verdict::Accepted;
                 }
             }
         }

@@ -180,7 +180,10 @@ impl SessionRing {
                         Failure::Unsent(_) => operation.unsent(),
                         Failure::Lost(_) => operation.lost(),
                     };
-                    last = Some(failure.into_error());
+                    // Why it was lost says more than why it could not be sent again.
+                    if last.is_none() || matches!(failure, Failure::Lost(_)) {
+                        last = Some(failure.into_error());
+                    }
                     step
                 }
             };
@@ -194,7 +197,7 @@ impl SessionRing {
     }
 
     fn indeterminate(&self, key: &Key, cause: Option<Error>) -> Error {
-        let cause = cause.map(|error| format!(" ({error})")).unwrap_or_default();
+        let cause = cause.map(|error| format!(" ({})", error.message())).unwrap_or_default();
         Error::at(
             ErrorKind::Indeterminate,
             &self.node_of(key),

@@ -1,7 +1,7 @@
 //! A node of either kind.
 
 use super::{
-    Batch, BatchReply, Hello, Link, Transport,
+    Batch, BatchReply, Hello, Link, Standing, Transport,
     memory::{MemoryLink, MemoryTransport},
     redis::{RedisLink, RedisParcel, RedisTransport},
 };
@@ -59,7 +59,7 @@ impl Link for AnyLink {
         }
     }
 
-    async fn initialise(self, fence: Fence) -> Result<Vec<u8>, Error> {
+    async fn initialise(self, fence: Fence) -> Result<Standing, Error> {
         match self {
             AnyLink::Memory(link) => link.initialise(fence).await,
             AnyLink::Redis(link) => link.initialise(fence).await,

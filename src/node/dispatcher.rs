@@ -21,13 +21,14 @@ use tokio::{
 };
 
 use super::{
-    Batch, BatchReply, Clocks, Failure, Limits, Link, Node, Transport,
+    Batch, BatchReply, Clocks, Failure, Limits, Link, Node, Standing, Transport,
+    admission::{admit, refused},
     queue::{Job, Load, Waiting},
 };
 use crate::{
     error::{Error, ErrorKind},
     ring::NodeId,
-    topology::{Fence, Verdict},
+    topology::Fence,
 };
 
 /// Jobs taken from the inbox at once.
@@ -195,7 +196,7 @@ impl<T: Transport> Dispatcher<T> {
                 let (link, hello) = transport.connect().await?;
                 clocks.record(&id, hello.reading);
                 clocks.check(&id)?;
-                admit(&id, &link, &fence, hello.fence).await?;
+                admit(&id, &link, &fence, hello.standing).await?;
                 Ok(link)
             };
             timeout(limit, attempt).await.unwrap_or_else(|_| Err(no_answer(&id, limit)))
@@ -261,7 +262,7 @@ impl<T: Transport> Dispatcher<T> {
         let age = down.since.elapsed().as_secs_f64();
         let message = format!(
             "unavailable for {age:.1} s ({}); its sessions are neither lost nor logged out; nothing was sent",
-            down.error
+            down.error.message()
         );
         Error::at(ErrorKind::Unavailable, &self.id, message)
     }
@@ -358,7 +359,7 @@ async fn fly<L: Link>(id: NodeId, link: L, mut cargo: Cargo) -> Result<(), Error
     let forgot = |reply: &BatchReply| matches!(reply, BatchReply::Refused(None));
     if replies.iter().any(forgot) {
         // The node has lost its memory. Give it its fence back and send once more what it refused.
-        let admitted = timeout_at(cargo.last_deadline(), admit(&id, &link, &cargo.fence, None)).await;
+        let admitted = timeout_at(cargo.last_deadline(), admit(&id, &link, &cargo.fence, Standing::default())).await;
         if let Ok(Ok(())) = admitted {
             let (again, done): (Vec<_>, Vec<_>) =
                 batches.into_iter().zip(replies).partition(|(_, reply)| forgot(reply));
@@ -431,61 +432,6 @@ impl Cargo {
 
 fn overdue(id: &NodeId) -> Error {
     Error::at(ErrorKind::Unavailable, id, "the node did not answer before the deadline")
-}
-
-/// Makes sure that the node obeys `fence`; one that obeys none is told to.
-pub(crate) async fn admit<L: Link>(
-    id: &NodeId,
-    link: &L,
-    fence: &Fence,
-    stored: Option<Vec<u8>>,
-) -> Result<(), Error> {
-    let stored = match stored {
-        Some(stored) => stored,
-        None => link.clone().initialise(*fence).await?,
-    };
-    match fence.judge(Some(&stored)) {
-        Verdict::Accepted => Ok(()),
-        _ => Err(refused(id, fence, Some(&stored))),
-    }
-}
-
-/// The error for a node that obeys another fence.
-pub(crate) fn refused(id: &NodeId, fence: &Fence, stored: Option<&[u8]>) -> Error {
-    let configuration = |message: String| Error::at(ErrorKind::Configuration, id, message);
-    match fence.judge(stored) {
-        Verdict::UpgradeRequired(protocol) => Error::at(
-            ErrorKind::UpgradeRequired,
-            id,
-            format!(
-                "the ring speaks protocol {protocol}, this version of sessionring speaks {}; upgrade this \
-                 application; nothing was changed",
-                crate::topology::PROTOCOL_VERSION
-            ),
-        ),
-        Verdict::Foreign(other) if other.cluster == fence.cluster => configuration(format!(
-            "it belongs to this ring with other members, weights or placement (it holds {other}, this \
-             application has {fence}); give every application the same node list; nothing was changed"
-        )),
-        Verdict::Foreign(other) => configuration(format!(
-            "it belongs to another ring (it holds {other}, this application has {fence}); check the address \
-             and the ring's name; nothing was changed"
-        )),
-        Verdict::Stale(epoch) | Verdict::Behind(epoch) => configuration(format!(
-            "it is at epoch {epoch}, this application at {}; connect again; nothing was changed",
-            fence.epoch
-        )),
-        Verdict::Uninitialised => Error::at(
-            ErrorKind::Unavailable,
-            id,
-            "the node lost its memory and could not be initialised again; nothing was changed",
-        ),
-        Verdict::Corrupt | Verdict::Accepted => configuration(
-            "its fence is not one of sessionring's: something else wrote to that key; remove the key by hand; \
-             nothing was changed"
-                .into(),
-        ),
-    }
 }
 
 fn no_answer(id: &NodeId, limit: Duration) -> Error {

@@ -10,9 +10,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Batch, BatchReply, Clocks, Hello, Link, Transport};
+use super::{Batch, BatchReply, Clocks, Hello, Link, Standing, Transport};
 use crate::{
-    error::{Error, ErrorKind},
+    error::Error,
     protocol::{Effect, Stored, apply},
     record::{Key, Millis},
     ring::NodeId,
@@ -76,8 +76,12 @@ impl Contents {
         self.start.1 + self.start.0.elapsed().as_millis() as Millis
     }
 
-    fn set_if_absent(&mut self, key: &str, value: &[u8]) -> Vec<u8> {
-        self.beside.entry(key.to_owned()).or_insert_with(|| value.to_vec()).clone()
+    fn standing(&self, keys: &MetaKeys) -> Standing {
+        let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
+        Standing {
+            owner: self.beside.get(&keys.node).map(text),
+            fence: self.beside.get(&keys.fence).cloned(),
+        }
     }
 
     fn execute(&mut self, keys: &MetaKeys, batch: &Batch<'_>) -> BatchReply {
@@ -123,23 +127,18 @@ impl Transport for MemoryTransport {
 
     async fn connect(self) -> Result<(MemoryLink, Hello), Error> {
         let hello = {
-            let mut contents = self.server.0.lock();
-            let owner = contents.set_if_absent(&self.keys.node, self.id.as_str().as_bytes());
-            if owner != self.id.as_str().as_bytes() {
-                let owner = String::from_utf8_lossy(&owner).into_owned();
-                let message = format!("the memory node of this name belongs to node {owner} already");
-                return Err(Error::at(ErrorKind::Configuration, &self.id, message));
-            }
+            let contents = self.server.0.lock();
             let reading = self.clocks.read(contents.now(), Instant::now());
-            Hello { fence: contents.beside.get(&self.keys.fence).cloned(), reading }
+            Hello { standing: contents.standing(&self.keys), reading }
         };
-        Ok((MemoryLink { server: self.server, keys: self.keys }, hello))
+        Ok((MemoryLink { id: self.id, server: self.server, keys: self.keys }, hello))
     }
 }
 
 /// A connection to an in-memory node; it never breaks.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryLink {
+    id: NodeId,
     server: Arc<MemoryServer>,
     keys: Arc<MetaKeys>,
 }
@@ -157,8 +156,14 @@ impl Link for MemoryLink {
         replies
     }
 
-    async fn initialise(self, fence: Fence) -> Result<Vec<u8>, Error> {
-        Ok(self.server.0.lock().set_if_absent(&self.keys.fence, &fence.encode()))
+    async fn initialise(self, fence: Fence) -> Result<Standing, Error> {
+        let mut contents = self.server.0.lock();
+        for (key, value) in
+            [(&self.keys.node, self.id.as_str().as_bytes()), (&self.keys.fence, &fence.encode())]
+        {
+            contents.beside.entry(key.clone()).or_insert_with(|| value.to_vec());
+        }
+        Ok(contents.standing(&self.keys))
     }
 
     async fn closed(self) {

@@ -14,6 +14,7 @@
 //! ```
 
 mod address;
+mod admission;
 mod any;
 mod clocks;
 mod dispatcher;
@@ -31,7 +32,8 @@ pub(crate) use self::{
     address::Address,
     any::AnyTransport,
     clocks::{Clocks, Reading},
-    dispatcher::{Dispatcher, admit, refused},
+    admission::{admit, check},
+    dispatcher::Dispatcher,
     memory::{MemoryServer, MemoryTransport},
     queue::Request,
     redis::RedisTransport,
@@ -107,10 +109,18 @@ pub(crate) trait Transport: Clone + Send + 'static {
 /// What a node says of itself when it is connected to.
 #[derive(Debug, Clone)]
 pub(crate) struct Hello {
-    /// The stored fence, if there is one.
-    pub(crate) fence: Option<Vec<u8>>,
+    pub(crate) standing: Standing,
     /// The node's clock.
     pub(crate) reading: Reading,
+}
+
+/// Whose database it is, and what it obeys.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Standing {
+    /// The name of the node that the database belongs to, if it belongs to one.
+    pub(crate) owner: Option<String>,
+    /// The stored fence, if there is one.
+    pub(crate) fence: Option<Vec<u8>>,
 }
 
 /// A connection to a node.
@@ -123,8 +133,8 @@ pub(crate) trait Link: Clone + Send + Sync + 'static {
     /// Sends batches, all in one round trip; one reply each, in order.
     fn exchange(self, parcel: Self::Parcel) -> impl Future<Output = Vec<BatchReply>> + Send;
 
-    /// Sets the fence of a node that has none; answers the fence that stands there now.
-    fn initialise(self, fence: Fence) -> impl Future<Output = Result<Vec<u8>, Error>> + Send;
+    /// Gives the database to this node and sets its fence, where it has neither; answers what stands there then.
+    fn initialise(self, fence: Fence) -> impl Future<Output = Result<Standing, Error>> + Send;
 
     /// Returns when the connection is gone.
     fn closed(self) -> impl Future<Output = ()> + Send;
@@ -219,8 +229,8 @@ impl Node {
                 ErrorKind::Overloaded,
                 &self.id,
                 format!(
-                    "{waiting} requests wait already and these {requests} ({bytes} bytes) would pass the \
-                     limit; nothing was sent; shed load, or raise queue_limit"
+                    "{waiting} requests wait already, {requests} more (with {bytes} bytes of sessions) would pass \
+                     the limit; nothing was sent; shed load, or raise queue_limit"
                 ),
             )));
         }

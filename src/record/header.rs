@@ -8,6 +8,9 @@ use crate::topology::Epoch;
 /// The layout of the envelope. A record whose first byte is greater was written by a newer crate.
 pub const FORMAT_VERSION: u8 = 1;
 
+/// Formats to come stay below the printable characters, so that text is never taken for a newer record.
+const LAST_FORMAT: u8 = 31;
+
 /// Milliseconds since 1970, UTC, by the clock of the node. Below 2^48 (the year 10889).
 pub type Millis = u64;
 
@@ -93,9 +96,9 @@ pub enum RecordError {
     /// Shorter than a header.
     #[error("{0} bytes are stored, a record has at least 36")]
     Truncated(usize),
-    /// The first byte is not a format version.
-    #[error("the stored bytes do not begin like a record (format byte 0)")]
-    Format,
+    /// The first byte is no format version, now or ever.
+    #[error("the stored bytes do not begin like a record (with {0:#04x})")]
+    Format(u8),
     /// Not one of `L`, `T`, `M`.
     #[error("the record has kind {0:#04x}, which does not exist")]
     Kind(u8),
@@ -144,9 +147,11 @@ impl Header {
     /// [`RecordError`]; `NewerFormat` is found before anything else is looked at.
     pub fn decode(bytes: &[u8]) -> Result<Header, RecordError> {
         match bytes.first() {
-            Some(&format) if format > FORMAT_VERSION => return Err(RecordError::NewerFormat(format)),
             Some(&FORMAT_VERSION) => {}
-            Some(_) => return Err(RecordError::Format),
+            Some(&format) if (FORMAT_VERSION..=LAST_FORMAT).contains(&format) => {
+                return Err(RecordError::NewerFormat(format));
+            }
+            Some(&other) => return Err(RecordError::Format(other)),
             None => return Err(RecordError::Truncated(0)),
         }
         let Some(bytes) = bytes.first_chunk::<{ Header::LEN }>() else {
@@ -258,6 +263,7 @@ mod tests {
     #[test]
     fn a_newer_format_is_told_from_garbage() {
         assert_eq!(Header::decode(&[2]), Err(RecordError::NewerFormat(2)));
-        assert_eq!(Header::decode(&[0; 99]), Err(RecordError::Format));
+        assert_eq!(Header::decode(&[0; 99]), Err(RecordError::Format(0)));
+        assert_eq!(Header::decode(b" text"), Err(RecordError::Format(b' ')));
     }
 }

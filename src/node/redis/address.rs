@@ -21,7 +21,8 @@ impl RedisAddress {
         // The driver's own message may quote the address, and the address may hold a password.
         let info: ConnectionInfo = text.into_connection_info().map_err(|error| {
             let reason = error.to_string();
-            if text.contains('@') { "it is not a Redis URL".to_owned() } else { reason }
+            let reason = reason.split(" - ").next().unwrap_or_default();
+            if text.contains('@') { "it is not a Redis URL".to_owned() } else { reason.to_owned() }
         })?;
         let place = match info.addr() {
             ConnectionAddr::Tcp(host, port) => Place::Tcp(host.clone(), *port),

@@ -77,6 +77,8 @@ fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
         ),
         _ => (ErrorKind::Unavailable, "the server answered with an error"),
     };
+    // The first sentence says it; Redis goes on to explain its own options.
+    let said = said.split_once(". ").map_or(said.as_str(), |(first, _)| first);
     Error::at(kind, id, format!("{advice} ({})", said.trim()))
 }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    node::{Clocks, Failure, Hello, Transport},
+    node::{Clocks, Failure, Hello, Standing, Transport},
     record::Millis,
     ring::NodeId,
     topology::MetaKeys,
@@ -122,8 +122,7 @@ impl RedisTransport {
             Value::BulkString(fence) => Some(fence),
             _ => None,
         };
-        self.claim(link, owner).await?;
-        Ok((hash, Hello { fence, reading }))
+        Ok((hash, Hello { standing: Standing { owner, fence }, reading }))
     }
 
     fn judge(&self, info: &Info<'_>) -> Result<(), Error> {
@@ -167,40 +166,6 @@ impl RedisTransport {
                  short; set maxmemory-policy noeviction, or accept the loss with allow_eviction(true)"
             )),
             _ => Ok(()),
-        }
-    }
-
-    /// One database under two names would take part in two nodes' work and eat sessions.
-    async fn claim(&self, link: &mut RedisLink, owner: Option<String>) -> Result<(), Error> {
-        let name = self.id.as_str();
-        let owner = match owner {
-            Some(owner) => Some(owner),
-            None => {
-                let set = redis::cmd("SET").arg(&self.keys.node).arg(name).arg("NX").to_owned();
-                let get = redis::cmd("GET").arg(&self.keys.node).to_owned();
-                let answers = link.send([&set, &get].into_iter()).await.map_err(Failure::into_error)?;
-                let error = answers.iter().find_map(|answer| match answer {
-                    Value::ServerError(error) => Some(failure::of_server(&self.id, error)),
-                    _ => None,
-                });
-                if let Some(error) = error {
-                    return Err(error);
-                }
-                answers.into_iter().last().and_then(text)
-            }
-        };
-        match owner {
-            Some(owner) if owner == name => Ok(()),
-            Some(owner) => Err(Error::at(
-                ErrorKind::Configuration,
-                &self.id,
-                format!(
-                    "the database at {} belongs to node {owner} already; every node needs a database of its own \
-                     (if the node was renamed on purpose, delete the key {})",
-                    self.address, self.keys.node
-                ),
-            )),
-            None => Err(link.garbage()),
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::{sync::watch, task::AbortHandle};
 use super::{failure, script};
 use crate::{
     error::{Error, ErrorKind},
-    node::{Batch, BatchReply, Failure, Link},
+    node::{Batch, BatchReply, Failure, Link, Standing},
     protocol::Outcome,
     ring::NodeId,
     topology::{Fence, MetaKeys},
@@ -82,19 +82,25 @@ impl Link for RedisLink {
         replies
     }
 
-    async fn initialise(mut self, fence: Fence) -> Result<Vec<u8>, Error> {
-        let (key, bytes) = (&self.shared.keys.fence, fence.encode());
-        let set = redis::cmd("SET").arg(key).arg(bytes.as_slice()).arg("NX").to_owned();
-        let get = redis::cmd("GET").arg(key).to_owned();
-        let values = self.send([&set, &get].into_iter()).await.map_err(Failure::into_error)?;
+    async fn initialise(mut self, fence: Fence) -> Result<Standing, Error> {
+        let (keys, bytes) = (self.shared.keys.clone(), fence.encode());
+        let name = self.shared.id.as_str().as_bytes();
+        let set = |key: &str, value: &[u8]| redis::cmd("SET").arg(key).arg(value).arg("NX").to_owned();
+        let get = |key: &str| redis::cmd("GET").arg(key).to_owned();
+        let commands =
+            [set(&keys.node, name), set(&keys.fence, &bytes), get(&keys.node), get(&keys.fence)];
+        let values = self.send(commands.iter()).await.map_err(Failure::into_error)?;
+        let mut stored = Vec::with_capacity(values.len());
         for value in values {
-            match value {
+            stored.push(match value {
                 Value::ServerError(error) => return Err(failure::of_server(&self.shared.id, &error)),
-                Value::BulkString(stored) => return Ok(stored),
-                _ => {}
-            }
+                Value::BulkString(bytes) => Some(bytes),
+                _ => None,
+            });
         }
-        Err(self.garbage())
+        let fence = stored.pop().flatten();
+        let owner = stored.pop().flatten().map(|name| String::from_utf8_lossy(&name).into_owned());
+        Ok(Standing { owner, fence })
     }
 
     async fn closed(self) {

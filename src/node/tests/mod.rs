@@ -57,7 +57,7 @@ impl TestNode {
         };
         let (link, hello) = transport.clone().connect().await.unwrap();
         let fence = fence(ring);
-        admit(&id, &link, &fence, hello.fence).await.unwrap();
+        admit(&id, &link, &fence, hello.standing).await.unwrap();
         let (node, inbox) = Node::new(id, &limits);
         Dispatcher::spawn(&node, inbox, limits, transport, Ok(link), fence, clocks);
         TestNode { node, keyspace: Keyspace::new(ring, "test"), fence, keys }

@@ -1,0 +1,89 @@
+//! May this node be used for this ring?
+
+use super::{Link, Standing};
+use crate::{
+    error::{Error, ErrorKind},
+    ring::NodeId,
+    topology::{Fence, PROTOCOL_VERSION, Verdict},
+};
+
+/// Makes sure that the database is this node's and obeys `fence`. One that is nobody's yet, or has lost its memory, is
+/// made so.
+pub(crate) async fn admit<L: Link>(
+    id: &NodeId,
+    link: &L,
+    fence: &Fence,
+    standing: Standing,
+) -> Result<(), Error> {
+    let standing = match standing {
+        Standing { owner: Some(_), fence: Some(_) } => standing,
+        _ => {
+            // What is there already must fit before anything is added to it.
+            check(id, fence, &standing)?;
+            link.clone().initialise(*fence).await?
+        }
+    };
+    match (check(id, fence, &standing)?, standing.owner) {
+        (Verdict::Accepted, Some(_)) => Ok(()),
+        _ => Err(refused(id, fence, None)),
+    }
+}
+
+/// Whether a node that stands like this can take part; a fresh one can.
+pub(crate) fn check(id: &NodeId, fence: &Fence, standing: &Standing) -> Result<Verdict, Error> {
+    match &standing.owner {
+        Some(owner) if owner != id.as_str() => {
+            return Err(Error::at(
+                ErrorKind::Configuration,
+                id,
+                format!(
+                    "its database belongs to node {owner} already; every node needs a database of its own (if the node \
+                     was renamed on purpose, delete its key sessionring:RING:node)"
+                ),
+            ));
+        }
+        _ => {}
+    }
+    match fence.judge(standing.fence.as_deref()) {
+        verdict @ (Verdict::Accepted | Verdict::Uninitialised) => Ok(verdict),
+        _ => Err(refused(id, fence, standing.fence.as_deref())),
+    }
+}
+
+/// The error for a node that obeys another fence.
+pub(super) fn refused(id: &NodeId, fence: &Fence, stored: Option<&[u8]>) -> Error {
+    let configuration = |message: String| Error::at(ErrorKind::Configuration, id, message);
+    match fence.judge(stored) {
+        Verdict::UpgradeRequired(protocol) => Error::at(
+            ErrorKind::UpgradeRequired,
+            id,
+            format!(
+                "the ring speaks protocol {protocol}, this version of sessionring speaks {}; upgrade this \
+                 application; nothing was changed",
+                PROTOCOL_VERSION
+            ),
+        ),
+        Verdict::Foreign(other) if other.cluster == fence.cluster => configuration(format!(
+            "it belongs to this ring with other members, weights or placement (it holds {other}, this \
+             application has {fence}); give every application the same node list; nothing was changed"
+        )),
+        Verdict::Foreign(other) => configuration(format!(
+            "it belongs to another ring (it holds {other}, this application has {fence}); check the address \
+             and the ring's name; nothing was changed"
+        )),
+        Verdict::Stale(epoch) | Verdict::Behind(epoch) => configuration(format!(
+            "it is at epoch {epoch}, this application at {}; connect again; nothing was changed",
+            fence.epoch
+        )),
+        Verdict::Uninitialised => Error::at(
+            ErrorKind::Unavailable,
+            id,
+            "the node lost its memory and could not be initialised again; nothing was changed",
+        ),
+        Verdict::Corrupt | Verdict::Accepted => configuration(
+            "its fence is not one of sessionring's: something else wrote to that key; remove the key by hand; \
+             nothing was changed"
+                .into(),
+        ),
+    }
+}
