@@ -307,8 +307,7 @@ async fn nodes_that_fail() -> Vec<Row> {
     // A node that does not answer: a read is unavailable, a write may have happened.
     let slow = server();
     let proxy = FaultProxy::in_front_of(&slow).unwrap();
-    let patient = nodes([proxy.address()]).request_timeout(Duration::from_millis(200));
-    let ring = patient.queue_limit(3).connect().await.unwrap();
+    let ring = nodes([proxy.address()]).request_timeout(Duration::from_millis(200)).connect().await.unwrap();
     let sessions = logins(&ring);
     let id = sessions.create(&login(1)).await.unwrap();
     proxy.hold(Direction::ToClient, true);
@@ -319,15 +318,23 @@ async fn nodes_that_fail() -> Vec<Row> {
     says(&indeterminate, Error::is_indeterminate, &["may or may not have happened"]);
     proxy.hold(Direction::ToClient, false);
 
-    // More requests than may wait.
-    let begin = Instant::now();
-    while sessions.get(&id).await.is_err() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "the node did not come back");
-    }
+    // More requests than may wait, while one is under way.
+    let ring = nodes([proxy.address()]).queue_limit(3).connect().await.unwrap();
+    let sessions = logins(&ring);
+    proxy.hold(Direction::ToClient, true);
+    let sent = proxy.counts().requests;
+    let under_way = tokio::spawn({
+        let (sessions, id) = (sessions.clone(), id.clone());
+        async move { sessions.get(&id).await }
+    });
+    assert!(proxy.wait_for(|counts| counts.requests > sent, Duration::from_secs(10)));
     let ids = vec![id.clone(); 3];
-    let (first, second) = tokio::join!(sessions.get_many(&ids), sessions.get(&id));
-    assert!(first.iter().all(Result::is_ok));
-    let overloaded = second.unwrap_err();
+    let (waiting, overloaded) = tokio::join!(sessions.get_many(&ids), async {
+        let overloaded = sessions.get(&id).await.unwrap_err();
+        proxy.hold(Direction::ToClient, false);
+        overloaded
+    });
+    assert!(under_way.await.unwrap().is_ok() && waiting.iter().all(Result::is_ok));
     says(&overloaded, Error::is_overloaded, &["3 requests wait", "queue_limit"]);
 
     ring.close().await;
