@@ -29,17 +29,20 @@ impl Hashed {
             return Err(RingError::TooManyTokens { tokens });
         }
 
-        let mut placed: Vec<(u64, u16)> = Vec::with_capacity(tokens as usize);
+        // A token and its owner in one number: several times faster to sort than pairs.
+        let mut placed: Vec<u128> = Vec::with_capacity(tokens as usize);
         for (owner, member) in members.iter().enumerate() {
             let mut name = VnodeName::of(member.id());
             // Below the limit of 2^26, so every index fits.
-            placed.extend((0..count(member) as u32).map(|index| (name.token(index), owner as u16)));
+            let indexes = 0..count(member) as u32;
+            placed.extend(indexes.map(|index| u128::from(name.token(index)) << 16 | owner as u128));
         }
         // Members are sorted, so among equal tokens the smaller name comes first, and it alone is kept.
         placed.sort_unstable();
-        placed.dedup_by_key(|(token, _)| *token);
+        placed.dedup_by_key(|placed| *placed >> 16);
 
-        let (tokens, owners): (Vec<u64>, Vec<u16>) = placed.into_iter().unzip();
+        let (tokens, owners): (Vec<u64>, Vec<u16>) =
+            placed.into_iter().map(|placed| ((placed >> 16) as u64, placed as u16)).unzip();
         let index = Index::build(&tokens, &owners);
         Ok(Hashed { vnodes, tokens, owners, index })
     }
