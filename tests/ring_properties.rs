@@ -560,13 +560,18 @@ fn a_balanced_ring_stays_balanced_and_moves_no_more_than_it_must() {
 /// any node belong to all the others: what the permutation is for.
 #[test]
 fn arcs_lie_scattered_even_after_changes() {
-    let mut ring = Ring::balanced(equal("n", 20)).unwrap();
-    for round in 0..10 {
+    let mut ring = Ring::balanced(equal("n", 5)).unwrap();
+    for round in 0..20 {
         let mut next = ring.members().to_vec();
-        next.remove((round * 7) % next.len());
-        next.push(member(&format!("late{round}"), 1));
+        if round % 4 == 3 {
+            next.remove((round * 7) % next.len());
+            next.push(member(&format!("instead{round}"), 1));
+        } else {
+            next.push(member(&format!("late{round}"), 1));
+        }
         ring = ring.evolve(next).unwrap();
     }
+    assert_eq!(ring.members().len(), 20);
     let arcs = ring.arc_owners().unwrap();
     let mut follows = vec![[0_u32; 20]; 20];
     for pair in arcs.windows(2) {
@@ -584,6 +589,18 @@ fn arcs_lie_scattered_even_after_changes() {
     let fair = diff.moved().as_f64() / 19.0;
     for flow in diff.flows() {
         assert!((flow.share().as_f64() / fair - 1.0).abs() < 0.02, "{flow:?}");
+    }
+}
+
+/// When two leave at once, each leaves to everybody, so that no pair of nodes carries more than its part.
+#[test]
+fn every_leaver_gives_to_every_survivor() {
+    let ring = Ring::balanced(equal("n", 10)).unwrap();
+    let diff = ring.diff(&ring.evolve(equal("n", 8)).unwrap());
+    assert_eq!(diff.flows().len(), 2 * 8);
+    for flow in diff.flows() {
+        // 820 arcs, give or take 27.
+        assert!((flow.share().as_f64() * 80.0 - 1.0).abs() < 0.15, "{flow:?}");
     }
 }
 
@@ -678,6 +695,14 @@ fn what_makes_no_ring_is_an_error_that_says_what_to_do() {
     assert_eq!(stored(["a", "b"], 1, 1, &[0, 2]), RingError::ArcOwner { arc: 1, owner: 2 });
     assert_eq!(stored(["a", "b"], 1, 1, &[u16::MAX, 1]), RingError::ArcOwner { arc: 0, owner: u16::MAX });
     assert_eq!(stored(["a", "b"], 0, 1, &[0, 1]), RingError::ArcOwner { arc: 1, owner: 1 });
+}
+
+/// Fine arcs come exactly when a coarse quota would be under 64 arcs.
+#[test]
+fn a_thousand_and_twenty_five_equal_nodes_need_fine_arcs() {
+    let arc_bits = |nodes| Ring::balanced(equal("n", nodes)).unwrap().placement();
+    assert_eq!(arc_bits(1024), Placement::Balanced { arc_bits: 16 });
+    assert_eq!(arc_bits(1025), Placement::Balanced { arc_bits: 20 });
 }
 
 /// The largest rings there can be.
