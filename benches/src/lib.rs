@@ -1,1 +1,4 @@
 //! Shared pieces of the benchmarks.
+
+pub mod keys;
+pub mod rings;

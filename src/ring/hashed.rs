@@ -29,19 +29,27 @@ impl Hashed {
             return Err(RingError::TooManyTokens { tokens });
         }
 
-        let mut placed: Vec<(u64, u16)> = Vec::with_capacity(tokens as usize);
+        // A token and its owner in one number: several times faster to sort than pairs.
+        let mut placed: Vec<u128> = Vec::with_capacity(tokens as usize);
         for (owner, member) in members.iter().enumerate() {
             let mut name = VnodeName::of(member.id());
             // Below the limit of 2^26, so every index fits.
-            placed.extend((0..count(member) as u32).map(|index| (name.token(index), owner as u16)));
+            let indexes = 0..count(member) as u32;
+            placed.extend(indexes.map(|index| u128::from(name.token(index)) << 16 | owner as u128));
         }
+        Ok(Hashed::arrange(vnodes, placed))
+    }
+
+    /// Puts tokens, each with its owner in the low 16 bits, in order.
+    fn arrange(vnodes: u32, mut placed: Vec<u128>) -> Hashed {
         // Members are sorted, so among equal tokens the smaller name comes first, and it alone is kept.
         placed.sort_unstable();
-        placed.dedup_by_key(|(token, _)| *token);
+        placed.dedup_by_key(|placed| *placed >> 16);
 
-        let (tokens, owners): (Vec<u64>, Vec<u16>) = placed.into_iter().unzip();
+        let (tokens, owners): (Vec<u64>, Vec<u16>) =
+            placed.into_iter().map(|placed| ((placed >> 16) as u64, placed as u16)).unzip();
         let index = Index::build(&tokens, &owners);
-        Ok(Hashed { vnodes, tokens, owners, index })
+        Hashed { vnodes, tokens, owners, index }
     }
 
     /// Who owns `token`.
@@ -75,5 +83,19 @@ impl VnodeName {
     fn token(&mut self, index: u32) -> u64 {
         self.bytes[self.len - 4..self.len].copy_from_slice(&index.to_le_bytes());
         hash(&self.bytes[..self.len])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No two names are known whose tokens collide, so the rule is shown where it is applied.
+    #[test]
+    fn of_equal_tokens_the_smaller_name_wins() {
+        let placed = |token: u64, owner: u128| u128::from(token) << 16 | owner;
+        let ring = Hashed::arrange(1, vec![placed(9, 2), placed(5, 7), placed(9, 1), placed(9, 3)]);
+        assert_eq!((&ring.tokens[..], &ring.owners[..]), (&[5, 9][..], &[7, 1][..]));
+        assert_eq!([5, 6, 9, 10].map(|token| ring.owner(Token::new(token))), [7, 1, 1, 7]);
     }
 }

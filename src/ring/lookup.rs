@@ -33,20 +33,31 @@ pub(super) struct Index {
 impl Index {
     /// The index over `tokens`, which are strictly ascending and not empty, and their `owners`.
     pub(super) fn build(tokens: &[u64], owners: &[u16]) -> Index {
+        // A half to a quarter of a token per bucket: one in sixteen has several. Measured, fewer buckets cost
+        // more wrong predictions, and more buckets as much in cache misses as they save.
         let bits = (tokens.len().next_power_of_two().ilog2() + 1).min(MAX_BITS);
         let owner = |place: usize| if place < owners.len() { owners[place] } else { owners[0] };
+        let empty = |owner: u16| Slot { cut: 0, before: owner, after: owner };
+        let bucket = |place: usize| tokens[place] >> (64 - bits);
+
         let mut slots = Vec::with_capacity(1 << bits);
         let mut first = 0;
-        for bucket in 0..1_u64 << bits {
-            let held = tokens[first..].iter().take_while(|&&token| token >> (64 - bits) == bucket).count();
-            slots.push(match held {
-                0 => Slot { cut: 0, before: owner(first), after: owner(first) },
-                1 => Slot { cut: below(tokens[first], bits), before: owner(first), after: owner(first + 1) },
+        while first < tokens.len() {
+            // The buckets since the last token belong to the next one.
+            slots.resize(bucket(first) as usize, empty(owner(first)));
+            let mut end = first + 1;
+            while end < tokens.len() && bucket(end) == bucket(first) {
+                end += 1;
+            }
+            slots.push(if end == first + 1 {
+                Slot { cut: below(tokens[first], bits), before: owner(first), after: owner(end) }
+            } else {
                 // At most 2^26 tokens: a place fits.
-                _ => Slot { cut: first as u32, before: SEVERAL, after: SEVERAL },
+                Slot { cut: first as u32, before: SEVERAL, after: SEVERAL }
             });
-            first += held;
+            first = end;
         }
+        slots.resize(1 << bits, empty(owner(first)));
         Index { bits, slots }
     }
 
@@ -58,7 +69,9 @@ impl Index {
         if slot.before == SEVERAL || rest == slot.cut {
             return step(slot, hash, tokens, owners);
         }
-        if rest < slot.cut { slot.before } else { slot.after }
+        // Chosen by a shift: for a random hash a branch would be mispredicted half the time.
+        let owners = u32::from(slot.before) | u32::from(slot.after) << 16;
+        (owners >> (u32::from(rest > slot.cut) * 16)) as u16
     }
 }
 
