@@ -1,9 +1,9 @@
 //! Sessions on a ring of plain Redis servers.
 
-pub mod record;
-pub mod ring;
 #[doc(hidden)]
 pub mod protocol;
+pub mod record;
+pub mod ring;
 #[doc(hidden)]
 pub mod topology;
 

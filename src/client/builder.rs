@@ -206,7 +206,9 @@ impl Builder {
             return Err(Error::configuration("a timeout of zero lets no request succeed; set a longer one"));
         }
         if self.limits.queue_requests == 0 || self.limits.queue_bytes == 0 {
-            return Err(Error::configuration("a queue limit of zero lets no request through; set a higher one"));
+            return Err(Error::configuration(
+                "a queue limit of zero lets no request through; set a higher one",
+            ));
         }
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Error::configuration("connect must be called in a tokio runtime"));
@@ -215,9 +217,10 @@ impl Builder {
     }
 
     fn place(&self) -> Result<Ring> {
-        let members = self.nodes.iter().map(|(name, _, weight)| {
-            Ok(Member::new(NodeId::new(name.as_str())?, Weight::new(*weight)))
-        });
+        let members = self
+            .nodes
+            .iter()
+            .map(|(name, _, weight)| Ok(Member::new(NodeId::new(name.as_str())?, Weight::new(*weight))));
         let members = members.collect::<Result<Vec<_>, Error>>()?;
         Ok(match self.placement {
             Choice::Balanced => Ring::balanced(members)?,
@@ -233,14 +236,14 @@ impl Builder {
             .map(|member| {
                 let id = member.id().clone();
                 // The ring was built from these very names.
-                let address = self.nodes.iter().find(|(name, ..)| name == id.as_str()).map(|(_, a, _)| a.as_str());
+                let address =
+                    self.nodes.iter().find(|(name, ..)| name == id.as_str()).map(|(_, a, _)| a.as_str());
                 let address = Address::parse(address.unwrap_or_default())
                     .map_err(|error| Error::at(error.kind(), &id, error.to_string()))?;
                 let (keys, clocks) = (keys.clone(), clocks.clone());
                 let transport = match address {
                     Address::Memory(name) => {
-                        let server =
-                            name.map_or_else(MemoryServer::new, |name| MemoryServer::named(&name));
+                        let server = name.map_or_else(MemoryServer::new, |name| MemoryServer::named(&name));
                         AnyTransport::Memory(MemoryTransport { id: id.clone(), server, keys, clocks })
                     }
                     Address::Redis(address) => AnyTransport::Redis(RedisTransport {

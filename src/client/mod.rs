@@ -128,10 +128,8 @@ impl SessionRing {
     /// Executes many commands, all nodes at once, one round trip each; one result per command, in order.
     pub(crate) async fn execute_many(&self, commands: Vec<(Key, Command)>) -> Vec<Result<Outcome>> {
         let deadline = Instant::now() + self.0.request_timeout;
-        let mut started: Vec<_> = commands
-            .into_iter()
-            .map(|(key, command)| (key, Operation::new(command), None))
-            .collect();
+        let mut started: Vec<_> =
+            commands.into_iter().map(|(key, command)| (key, Operation::new(command), None)).collect();
         let submitted: Vec<_> = {
             let view = self.0.view.load();
             let mut by_node: Vec<(Vec<usize>, Vec<Request>)> = vec![Default::default(); view.nodes.len()];

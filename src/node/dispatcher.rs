@@ -37,7 +37,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Answers whether the connection can still be used.
-type Flight = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+type Flying = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 type Connecting<L> = Pin<Box<dyn Future<Output = Result<L, Error>> + Send>>;
 type Closed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -49,15 +49,28 @@ pub(crate) struct Dispatcher<T: Transport> {
     fence: Fence,
     clocks: Clocks,
     state: State<T::Link>,
+    /// Counts connections, so that what an old one still had in flight says nothing about the new one.
+    connections: u64,
     reads: Lane,
     scripts: Lane,
 }
 
 enum State<L> {
-    Up { link: L, closed: Closed },
+    Up {
+        link: L,
+        closed: Closed,
+    },
     /// `down` is set when an attempt has failed before: then nobody waits for this one.
-    Connecting { attempt: u32, connecting: Connecting<L>, down: Option<Down> },
-    Pausing { attempt: u32, until: Instant, down: Down },
+    Connecting {
+        attempt: u32,
+        connecting: Connecting<L>,
+        down: Option<Down>,
+    },
+    Pausing {
+        attempt: u32,
+        until: Instant,
+        down: Down,
+    },
 }
 
 #[derive(Clone)]
@@ -72,6 +85,11 @@ struct Lane {
     /// No deadline in `waiting` is earlier.
     earliest: Option<Instant>,
     flight: Option<Flight>,
+}
+
+struct Flight {
+    connection: u64,
+    flying: Flying,
 }
 
 impl<T: Transport> Dispatcher<T> {
@@ -98,6 +116,7 @@ impl<T: Transport> Dispatcher<T> {
             fence,
             clocks,
             state,
+            connections: 0,
             reads: Lane::default(),
             scripts: Lane::default(),
         };
@@ -177,17 +196,19 @@ impl<T: Transport> Dispatcher<T> {
             }
             let load = lane.load(most, bytes, self.limits.flight_batches);
             self.load.subtract(load.requests.len(), load.weight);
-            lane.flight = Some(Box::pin(fly(self.id.clone(), link.clone(), load)));
+            let flying = Box::pin(fly(self.id.clone(), link.clone(), load));
+            lane.flight = Some(Flight { connection: self.connections, flying });
         }
     }
 
-    fn landed(&mut self, landed: Result<(), Error>) {
-        if landed.is_err() && matches!(self.state, State::Up { .. }) {
+    fn landed(&mut self, (connection, landed): (u64, Result<(), Error>)) {
+        if landed.is_err() && connection == self.connections && matches!(self.state, State::Up { .. }) {
             self.connect(0, None);
         }
     }
 
     fn connect(&mut self, attempt: u32, down: Option<Down>) {
+        self.connections += 1;
         let (transport, fence, id) = (self.transport.clone(), self.fence, self.id.clone());
         let clocks = self.clocks.clone();
         let limit = self.limits.connect_timeout;
@@ -345,9 +366,9 @@ impl Lane {
     }
 }
 
-async fn land(flight: &mut Option<Flight>) -> Result<(), Error> {
-    let Some(flying) = flight else { return std::future::pending().await };
-    let landed = flying.await;
+async fn land(flight: &mut Option<Flight>) -> (u64, Result<(), Error>) {
+    let Some(Flight { connection, flying }) = flight else { return std::future::pending().await };
+    let landed = (*connection, flying.await);
     *flight = None;
     landed
 }
@@ -359,7 +380,8 @@ async fn fly<L: Link>(id: NodeId, link: L, mut cargo: Cargo) -> Result<(), Error
     let forgot = |reply: &BatchReply| matches!(reply, BatchReply::Refused(None));
     if replies.iter().any(forgot) {
         // The node has lost its memory. Give it its fence back and send once more what it refused.
-        let admitted = timeout_at(cargo.last_deadline(), admit(&id, &link, &cargo.fence, Standing::default())).await;
+        let admitted =
+            timeout_at(cargo.last_deadline(), admit(&id, &link, &cargo.fence, Standing::default())).await;
         if let Ok(Ok(())) = admitted {
             let (again, done): (Vec<_>, Vec<_>) =
                 batches.into_iter().zip(replies).partition(|(_, reply)| forgot(reply));
@@ -390,7 +412,8 @@ impl Cargo {
     ) -> Result<Vec<BatchReply>, Error> {
         let parcel = {
             let (reads, fence) = (self.reads, &self.fence);
-            let packed = batches.iter().map(|batch| Batch { reads, fence, requests: &self.requests[batch.clone()] });
+            let packed =
+                batches.iter().map(|batch| Batch { reads, fence, requests: &self.requests[batch.clone()] });
             link.pack(&packed.collect::<Vec<_>>())
         };
         let mut replies = pin!(link.clone().exchange(parcel));

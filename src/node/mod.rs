@@ -28,17 +28,17 @@ use std::{future::Future, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::queue::{Group, Job, Load, Reply, Waiting};
 pub(crate) use self::{
     address::Address,
+    admission::{admit, check},
     any::AnyTransport,
     clocks::{Clocks, Reading},
-    admission::{admit, check},
     dispatcher::Dispatcher,
     memory::{MemoryServer, MemoryTransport},
     queue::Request,
     redis::RedisTransport,
 };
-use self::queue::{Group, Job, Load, Reply, Waiting};
 use crate::{
     error::{Error, ErrorKind},
     protocol::Outcome,
@@ -206,9 +206,7 @@ impl Node {
             match queued {
                 Err(failure) => vec![Err(failure); count],
                 Ok(()) if count == 0 => Vec::new(),
-                Ok(()) => {
-                    answers.await.unwrap_or_else(|_| vec![Err(Failure::Lost(ended(&id))); count])
-                }
+                Ok(()) => answers.await.unwrap_or_else(|_| vec![Err(Failure::Lost(ended(&id))); count]),
             }
         }
     }

@@ -144,8 +144,7 @@ impl Load {
         let counters = &*self.0;
         let waiting = counters.requests.fetch_add(requests, Relaxed);
         let queued = counters.bytes.fetch_add(bytes, Relaxed);
-        let fits =
-            waiting + requests <= counters.most_requests && queued + bytes <= counters.most_bytes;
+        let fits = waiting + requests <= counters.most_requests && queued + bytes <= counters.most_bytes;
         if fits || waiting == 0 {
             return Ok(());
         }

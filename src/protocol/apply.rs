@@ -124,9 +124,7 @@ impl Found<'_> {
         }
         match Header::decode(&stored.bytes) {
             Ok(header) if header.kind == Kind::Tombstone && !header.pending => Found::Tombstone,
-            Ok(header)
-                if header.kind == Kind::Live && !header.pending && header.version < LAST_VERSION =>
-            {
+            Ok(header) if header.kind == Kind::Live && !header.pending && header.version < LAST_VERSION => {
                 Found::Live(header, stored)
             }
             _ => Found::Unexpected(stored.bytes[..stored.bytes.len().min(Header::LEN)].to_vec()),

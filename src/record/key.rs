@@ -140,9 +140,15 @@ mod tests {
     #[test]
     fn golden_keys() {
         let id = SessionId::from_bytes(std::array::from_fn(|i| i as u8 * 10));
-        assert_eq!(hex(Keyspace::new("sessionring", "login").key(&id)), "Key(fa3b1344fdd85338a03218363aa2a54d6cd6c5275b7709326a5fdb0c80c3)");
+        assert_eq!(
+            hex(Keyspace::new("sessionring", "login").key(&id)),
+            "Key(fa3b1344fdd85338a03218363aa2a54d6cd6c5275b7709326a5fdb0c80c3)"
+        );
         let foreign = SessionId::foreign("customer-4711").unwrap();
-        assert_eq!(hex(Keyspace::new("shop", "").key(&foreign)), "Key(e42cf0a743bb2cf8ff76a552ea934d2f0975aef4281acf2d3601059e5d0d)");
+        assert_eq!(
+            hex(Keyspace::new("shop", "").key(&foreign)),
+            "Key(e42cf0a743bb2cf8ff76a552ea934d2f0975aef4281acf2d3601059e5d0d)"
+        );
     }
 
     #[test]

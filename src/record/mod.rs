@@ -14,8 +14,8 @@ mod header;
 mod id;
 mod key;
 
-pub use codec::{Bincode, Codec, CodecError, CodecId, Json, MessagePack};
 pub(crate) use codec::built_in;
+pub use codec::{Bincode, Codec, CodecError, CodecId, Json, MessagePack};
 pub use header::{FORMAT_VERSION, Header, Kind, Millis, Record, RecordError, Version};
 pub use id::{IdError, SessionId};
 pub use key::{Key, Keyspace};

@@ -93,10 +93,15 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             }
             for ((i, answer), result) in tried.into_iter().zip(self.run_many(commands).await) {
                 match result {
-                    Ok((key, Outcome::Conflict(record))) => open.push((i, Ok((key, Outcome::Record(record))))),
+                    Ok((key, Outcome::Conflict(record))) => {
+                        open.push((i, Ok((key, Outcome::Record(record)))))
+                    }
                     result => {
-                        answers[i] =
-                            Some(result.and_then(|(key, outcome)| self.expect_applied(&key, outcome)).map(|_| answer));
+                        answers[i] = Some(
+                            result
+                                .and_then(|(key, outcome)| self.expect_applied(&key, outcome))
+                                .map(|_| answer),
+                        );
                     }
                 }
             }

@@ -19,8 +19,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
     protocol::{Command, Condition, Delete, Outcome, Write},
     record::{
-        Bincode, Codec, CodecId, Header, IdError, Key, Keyspace, Kind, Record, RecordError, SessionId, Version,
-        built_in,
+        Bincode, Codec, CodecId, Header, IdError, Key, Keyspace, Kind, Record, RecordError, SessionId,
+        Version, built_in,
     },
 };
 
@@ -388,9 +388,11 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             Outcome::Applied(version) => Ok(version),
             Outcome::Absent => Err(self.not_found(key)),
             Outcome::Deleted => Err(self.deleted(key)),
-            Outcome::Exists => {
-                Err(self.error(key, ErrorKind::Exists, "a session with this id is there already; use set".into()))
-            }
+            Outcome::Exists => Err(self.error(
+                key,
+                ErrorKind::Exists,
+                "a session with this id is there already; use set".into(),
+            )),
             Outcome::Conflict(_) => Err(self.conflict(key)),
             outcome => Err(self.unexpected(key, outcome)),
         }
@@ -489,11 +491,7 @@ impl<T: 'static> Clone for Options<T> {
 
 impl<T: 'static> Clone for Sessions<T> {
     fn clone(&self) -> Sessions<T> {
-        Sessions {
-            ring: self.ring.clone(),
-            keyspace: self.keyspace.clone(),
-            options: self.options.clone(),
-        }
+        Sessions { ring: self.ring.clone(), keyspace: self.keyspace.clone(), options: self.options.clone() }
     }
 }
 

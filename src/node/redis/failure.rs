@@ -58,10 +58,9 @@ fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
         }
         "LOADING" => (ErrorKind::Unavailable, "the server is still loading its data; wait for it"),
         "BUSY" => (ErrorKind::Unavailable, "another script blocks the server (SCRIPT KILL ends it)"),
-        "READONLY" | "MASTERDOWN" => (
-            ErrorKind::Unavailable,
-            "the server is a read-only replica; give the address of its primary",
-        ),
+        "READONLY" | "MASTERDOWN" => {
+            (ErrorKind::Unavailable, "the server is a read-only replica; give the address of its primary")
+        }
         "NOAUTH" => (
             ErrorKind::Configuration,
             "the server wants a password; write redis://user:password@host or redis://:password@host",

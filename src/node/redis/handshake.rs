@@ -141,7 +141,9 @@ impl RedisTransport {
             _ => {}
         }
         let Some(version) = info.field("redis_version") else {
-            return configuration(format!("{place} does not say which Redis it is (INFO lacks redis_version)"));
+            return configuration(format!(
+                "{place} does not say which Redis it is (INFO lacks redis_version)"
+            ));
         };
         if Info::version(version) < OLDEST {
             return configuration(format!(

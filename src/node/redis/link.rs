@@ -87,8 +87,7 @@ impl Link for RedisLink {
         let name = self.shared.id.as_str().as_bytes();
         let set = |key: &str, value: &[u8]| redis::cmd("SET").arg(key).arg(value).arg("NX").to_owned();
         let get = |key: &str| redis::cmd("GET").arg(key).to_owned();
-        let commands =
-            [set(&keys.node, name), set(&keys.fence, &bytes), get(&keys.node), get(&keys.fence)];
+        let commands = [set(&keys.node, name), set(&keys.fence, &bytes), get(&keys.node), get(&keys.fence)];
         let values = self.send(commands.iter()).await.map_err(Failure::into_error)?;
         let mut stored = Vec::with_capacity(values.len());
         for value in values {
@@ -196,7 +195,8 @@ impl RedisLink {
     }
 
     pub(super) fn garbage(&self) -> Error {
-        let message = format!("{} gave an answer that Redis does not give; check the address", self.shared.place);
+        let message =
+            format!("{} gave an answer that Redis does not give; check the address", self.shared.place);
         Error::at(ErrorKind::Configuration, &self.shared.id, message)
     }
 }

@@ -40,7 +40,13 @@ pub(super) fn encode(command: &Command) -> (Instruction, &[u8]) {
     }
 }
 
-fn instruction(how: u8, a: Millis, b: Millis, version: Version, head: [u8; Header::CLIENT_LEN]) -> Instruction {
+fn instruction(
+    how: u8,
+    a: Millis,
+    b: Millis,
+    version: Version,
+    head: [u8; Header::CLIENT_LEN],
+) -> Instruction {
     let mut bytes = [how; 43];
     bytes[1..7].copy_from_slice(&a.to_be_bytes()[2..]);
     bytes[7..13].copy_from_slice(&b.to_be_bytes()[2..]);
@@ -65,12 +71,10 @@ fn decode_parts(id: &NodeId, parts: Vec<Value>) -> Option<Answer> {
     let mut parts = parts.into_iter();
     Some(match (parts.next()?, parts.next()?, parts.next()) {
         (Value::Int(1), Value::BulkString(record), None) => Ok(Outcome::Conflict(record)),
-        (Value::Int(2), Value::BulkString(header), Some(Value::Int(left))) => {
-            match Header::decode(&header) {
-                Ok(decoded) => Ok(Outcome::Inspected(decoded, left.max(0) as Millis)),
-                Err(_) => Ok(Outcome::Unexpected(header)),
-            }
-        }
+        (Value::Int(2), Value::BulkString(header), Some(Value::Int(left))) => match Header::decode(&header) {
+            Ok(decoded) => Ok(Outcome::Inspected(decoded, left.max(0) as Millis)),
+            Err(_) => Ok(Outcome::Unexpected(header)),
+        },
         (Value::Int(3), Value::BulkString(text), None) => {
             failure::of_operation(id, &String::from_utf8_lossy(&text))
         }

@@ -23,9 +23,21 @@ const SHORT: u64 = 8;
 enum Action {
     Read,
     Inspect,
-    Write { how: How, operation: u64, idle: u64, absolute: u64, payload: Vec<u8> },
-    Touch { idle: u64 },
-    Delete { floor: u64, absolute: u64, upsertable: bool },
+    Write {
+        how: How,
+        operation: u64,
+        idle: u64,
+        absolute: u64,
+        payload: Vec<u8>,
+    },
+    Touch {
+        idle: u64,
+    },
+    Delete {
+        floor: u64,
+        absolute: u64,
+        upsertable: bool,
+    },
     /// Somebody else writes this under our key.
     Garbage(Vec<u8>),
 }
@@ -49,9 +61,10 @@ fn action() -> impl Strategy<Value = Action> {
     ];
     let payload = prop::collection::vec(any::<u8>(), 0..40);
     // Few operation numbers, so that copies of a write happen.
-    let write = (how, 0..6u64, time(), time(), payload).prop_map(
-        |(how, operation, idle, absolute, payload)| Action::Write { how, operation, idle, absolute, payload },
-    );
+    let write =
+        (how, 0..6u64, time(), time(), payload).prop_map(|(how, operation, idle, absolute, payload)| {
+            Action::Write { how, operation, idle, absolute, payload }
+        });
     let garbage = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..80),
         // Almost a record.
@@ -137,7 +150,11 @@ impl Side {
             Outcome::Conflict(bytes) => self.describe_bytes(key, &bytes, "conflict"),
             Outcome::Inspected(header, remaining) => {
                 // Both were asked within half a minute.
-                format!("{} with {} min left", self.describe_header(key, header), (remaining + 30_000) / 60_000)
+                format!(
+                    "{} with {} min left",
+                    self.describe_header(key, header),
+                    (remaining + 30_000) / 60_000
+                )
             }
             outcome => format!("{outcome:?}"),
         }

@@ -126,10 +126,8 @@ async fn a_node_that_goes_silent_fails_requests_at_their_deadline_and_then_at_on
     proxy.blackhole(true);
     let deadline = Instant::now() + Duration::from_millis(100);
     let request = |key, command| Request { deadline, ..node.request(key, command) };
-    let (read, write) = tokio::join!(
-        node.node.submit(request(1, Command::Read)),
-        node.node.submit(request(1, create(1)))
-    );
+    let (read, write) =
+        tokio::join!(node.node.submit(request(1, Command::Read)), node.node.submit(request(1, create(1))));
     for answer in [read, write] {
         assert!(matches!(&answer, Err(Failure::Lost(e)) if e.is_unavailable()), "{answer:?}");
     }
@@ -184,4 +182,24 @@ async fn closing_lets_what_was_submitted_finish() {
         Err(Failure::Unsent(error)) => assert!(error.is_closed(), "{error}"),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_flight_on_a_lost_connection_does_not_break_the_next_one() {
+    let (_server, proxy, node) = node_behind_proxy().await;
+    proxy.blackhole(true);
+    let within = |millis, key, command| {
+        let deadline = Instant::now() + Duration::from_millis(millis);
+        node.node.submit(Request { deadline, ..node.request(key, command) })
+    };
+    let write = tokio::spawn(within(1500, 1, create(1)));
+    assert!(matches!(within(50, 1, Command::Read).await, Err(Failure::Lost(_))));
+    proxy.blackhole(false);
+    while node.run(2, Command::Read).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let connections = proxy.counts().connections;
+    assert!(matches!(write.await.unwrap(), Err(Failure::Lost(_))));
+    assert!(node.run(2, Command::Read).await.is_ok());
+    assert_eq!(proxy.counts().connections, connections);
 }

@@ -45,7 +45,5 @@ async fn writes_are_refused_and_change_nothing() {
 async fn touch_and_inspect_work() {
     let (_server, node) = full().await;
     assert!(matches!(node.run(1, Command::Touch(2 * HOUR)).await, Ok(Outcome::Applied(_))));
-    assert!(
-        matches!(node.run(1, Command::Inspect).await, Ok(Outcome::Inspected(_, left)) if left > HOUR)
-    );
+    assert!(matches!(node.run(1, Command::Inspect).await, Ok(Outcome::Inspected(_, left)) if left > HOUR));
 }

@@ -21,7 +21,9 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
         let mut rest = payload;
         let value = rmp_serde::from_read(&mut rest).map_err(|error| match error {
             // A message of the type's own may quote the value.
-            Error::Syntax(_) | Error::Uncategorized(_) => CodecError::new("MessagePack does not fit the type"),
+            Error::Syntax(_) | Error::Uncategorized(_) => {
+                CodecError::new("MessagePack does not fit the type")
+            }
             error => CodecError::new(error),
         })?;
         if !rest.is_empty() {

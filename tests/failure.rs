@@ -1,0 +1,258 @@
+//! A node that dies costs its own sessions a clear answer, and nobody else anything.
+
+mod support;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sessionring::{SessionId, SessionRing, Sessions};
+use sessionring_testkit::{Direction, FaultProxy, RedisServer};
+use support::{Login, login, logins, nodes, on, servers};
+
+/// One session on every node, in the order of the nodes' names.
+async fn one_each(ring: &SessionRing, sessions: &Sessions<Login>) -> Vec<SessionId> {
+    let mut ids = Vec::new();
+    for member in ring.ring().members() {
+        loop {
+            let id = SessionId::generate().unwrap();
+            if ring.owner(&id) == *member.id() {
+                sessions.create_with_id(&id, &login(ids.len() as u64)).await.unwrap();
+                ids.push(id);
+                break;
+            }
+        }
+    }
+    ids
+}
+
+/// Asks until the node is known to be down, or up again; every answer on the way is one of these two.
+async fn until(sessions: &Sessions<Login>, id: &SessionId, up: bool) {
+    let begin = Instant::now();
+    loop {
+        match sessions.get(id).await {
+            Ok(_) if up => return,
+            Err(error) if !up && error.to_string().contains("unavailable for") => return,
+            Ok(_) => {}
+            Err(error) => assert!(error.is_unavailable(), "{error}"),
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "up = {up} did not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_node_costs_only_its_own_sessions_and_comes_back_by_itself() {
+    let servers = servers(3);
+    let ring = on(&servers).connect().await.unwrap();
+    let sessions = logins(&ring);
+    let ids = one_each(&ring, &sessions).await;
+    servers[1].kill().unwrap();
+    until(&sessions, &ids[1], false).await;
+
+    for i in [0, 2] {
+        assert_eq!(sessions.get(&ids[i]).await.unwrap(), Some(login(i as u64)));
+        sessions.set(&ids[i], &login(i as u64)).await.unwrap();
+    }
+    let begin = Instant::now();
+    for error in [
+        sessions.get(&ids[1]).await.unwrap_err(),
+        sessions.set(&ids[1], &login(1)).await.unwrap_err(),
+        sessions.touch(&ids[1]).await.unwrap_err(),
+        sessions.delete(&ids[1]).await.unwrap_err(),
+        sessions.exists(&ids[1]).await.unwrap_err(),
+    ] {
+        assert!(error.is_unavailable(), "{error}");
+        assert_eq!(error.node().unwrap().as_str(), "b");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(5), "far below the deadline of 10 s each");
+    let many = sessions.get_many(&ids).await;
+    assert!(many[0].is_ok() && many[2].is_ok());
+    assert!(many[1].as_ref().unwrap_err().is_unavailable());
+
+    servers[1].restart_empty().unwrap();
+    until(&sessions, &ids[1], true).await;
+    assert_eq!(sessions.get(&ids[1]).await.unwrap(), None, "an empty node has lost its sessions");
+    sessions.create_with_id(&ids[1], &login(9)).await.unwrap();
+    assert_eq!(sessions.get(&ids[1]).await.unwrap(), Some(login(9)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_starts_while_a_node_is_down() {
+    let servers = servers(3);
+    let first = on(&servers).connect().await.unwrap();
+    let ids = one_each(&first, &logins(&first)).await;
+    servers[2].kill().unwrap();
+    let ring = on(&servers).connect().await.unwrap();
+    let sessions = logins(&ring);
+    assert_eq!(sessions.get(&ids[0]).await.unwrap(), Some(login(0)));
+    assert!(sessions.get(&ids[2]).await.unwrap_err().is_unavailable());
+    servers[2].restart().unwrap();
+    until(&sessions, &ids[2], true).await;
+}
+
+/// One ring behind a proxy, with a short deadline, and a session.
+async fn behind_proxy() -> (Vec<RedisServer>, Arc<FaultProxy>, Sessions<Login>, SessionId) {
+    let servers = servers(1);
+    let proxy = Arc::new(FaultProxy::in_front_of(&servers[0]).unwrap());
+    let ring = nodes([proxy.address()]).connect().await.unwrap();
+    let sessions = logins(&ring);
+    let id = sessions.create(&login(0)).await.unwrap();
+    (servers, proxy, sessions, id)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_be_sent_again_is_and_happens_once() {
+    let (_servers, proxy, sessions, id) = behind_proxy().await;
+    for round in 1..=5 {
+        proxy.cut_after_request();
+        sessions.update(&id, |l| l.user += 1).await.unwrap();
+        // The read, the write: whichever lost its answer was sent again.
+        assert!(!proxy.is_armed());
+        proxy.cut_after_request_with(b"EVALSHA");
+        sessions.update(&id, |l| l.user += 1).await.unwrap();
+        assert!(!proxy.is_armed());
+        assert_eq!(sessions.get(&id).await.unwrap().unwrap().user, 2 * round);
+    }
+    proxy.cut_after_request();
+    let fresh = sessions.create(&login(7)).await.unwrap();
+    assert_eq!(sessions.get(&fresh).await.unwrap(), Some(login(7)));
+    proxy.cut_after_request();
+    sessions.touch(&fresh).await.unwrap();
+    proxy.cut_after_request();
+    sessions.delete(&fresh).await.unwrap();
+    proxy.cut_after_request();
+    assert_eq!(sessions.get(&fresh).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blind_set_whose_answer_is_lost_is_indeterminate_and_not_repeated() {
+    let (_servers, proxy, sessions, id) = behind_proxy().await;
+    let scripts = proxy.counts().requests;
+    proxy.cut_after_request();
+    let error = sessions.set(&id, &login(5)).await.unwrap_err();
+    assert!(error.is_indeterminate(), "{error}");
+    assert_eq!(sessions.get(&id).await.unwrap(), Some(login(5)), "it had happened");
+    let handshake = 8 + 5;
+    assert!(proxy.counts().requests <= scripts + 1 + handshake + 1);
+}
+
+/// A write leaves, hangs in the network, and arrives after somebody else has written, or the user has logged out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_arrives_late_buries_nothing() {
+    let (servers, proxy, sessions, id) = behind_proxy().await;
+    let other = logins(&on(&servers).connect().await.unwrap());
+    for log_out in [false, true] {
+        let sent = proxy.counts().requests;
+        let late = {
+            let (sessions, id, proxy) = (sessions.clone(), id.clone(), proxy.clone());
+            let mut first = true;
+            tokio::spawn(async move {
+                let change = move |l: &mut Login| {
+                    // The session has been read, the write is about to leave.
+                    proxy.hold(Direction::ToServer, std::mem::take(&mut first));
+                    l.user += 100;
+                };
+                sessions.update(&id, change).await
+            })
+        };
+        assert!(proxy.wait_for(|counts| counts.requests >= sent + 2, Duration::from_secs(10)));
+        other.update(&id, |l| l.user += 1).await.unwrap();
+        if log_out {
+            other.delete(&id).await.unwrap();
+        }
+        proxy.hold(Direction::ToServer, false);
+        let late = late.await.unwrap();
+        if log_out {
+            assert!(late.unwrap_err().is_deleted());
+            assert_eq!(other.get(&id).await.unwrap(), None);
+        } else {
+            late.unwrap();
+            assert_eq!(other.get(&id).await.unwrap().unwrap().user, 101);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_a_future_cancels_the_waiting_and_not_the_write() {
+    let (servers, proxy, sessions, id) = behind_proxy().await;
+    proxy.hold(Direction::ToServer, true);
+    let sent = proxy.counts().requests;
+    {
+        let five = login(5);
+        let mut set = Box::pin(sessions.set(&id, &five));
+        // One poll submits it.
+        assert!(futures_poll_once(&mut set).await.is_none());
+        assert!(proxy.wait_for(|counts| counts.requests > sent, Duration::from_secs(10)));
+    }
+    proxy.hold(Direction::ToServer, false);
+    // What is asked on the same connection comes after it.
+    assert_eq!(sessions.get(&id).await.unwrap(), Some(login(5)));
+    drop(servers);
+}
+
+async fn futures_poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|context| match std::pin::Pin::new(&mut *future).poll(context) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn close_lets_what_is_under_way_finish_and_closes_the_connections() {
+    let (_servers, proxy, sessions, id) = behind_proxy().await;
+    let ring = nodes([proxy.address()]).connect().await.unwrap();
+    let closing = logins(&ring);
+    let tasks: Vec<_> = (0..100)
+        .map(|_| {
+            let (closing, id) = (closing.clone(), id.clone());
+            tokio::spawn(async move { closing.touch(&id).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    ring.close().await;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(()) => {}
+            Err(error) => assert!(error.is_closed(), "{error}"),
+        }
+    }
+    assert!(closing.get(&id).await.unwrap_err().is_closed());
+    ring.close().await;
+    assert!(sessions.get(&id).await.unwrap().is_some(), "the other ring goes on");
+    let begin = Instant::now();
+    while proxy.open_connections() > 1 {
+        assert!(begin.elapsed() < Duration::from_secs(10), "the connection stays open");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_every_handle_closes_the_connections() {
+    let (_servers, proxy, sessions, _id) = behind_proxy().await;
+    drop(sessions);
+    let begin = Instant::now();
+    while proxy.open_connections() > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(10), "the connection stays open");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Two clients of one name and other members: whoever comes second is refused, at every moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_founders_with_different_lists_never_split_the_sessions() {
+    for _ in 0..10 {
+        let servers = servers(3);
+        let (left, right) = tokio::join!(on(&servers[..2]).connect(), on(&servers).connect());
+        let connected = [left.is_ok(), right.is_ok()];
+        assert_ne!(connected, [true, true], "both use nodes a and b as different rings");
+        for ring in [left, right] {
+            match ring {
+                Ok(ring) => assert!(logins(&ring).create(&login(1)).await.is_ok()),
+                Err(error) => assert!(error.is_configuration(), "{error}"),
+            }
+        }
+    }
+}
