@@ -1,9 +1,34 @@
-//! Sessions on a ring of plain Redis servers.
+//! Web sessions on several plain Redis servers, spread by a consistent-hash ring inside the application.
+//!
+//! ```text
+//!   Sessions<T>            typed values, lifetimes, codecs: create get set update touch delete …
+//!       │ key = digest of the id + token of its tag
+//!   SessionRing            who owns the token? what to send, what to send again (protocol)
+//!       │ one queue and one connection per node
+//!   ┌───┴────┬────────┐
+//!  node a   node b   node c    plain Redis servers, or `memory:`; a fence on each keeps rings apart
+//! ```
+//!
+//! Begin with [`SessionRing::builder`], then [`SessionRing::sessions`]; [`Sessions`] has an example from log-in to
+//! log-out. Everything that can fail answers one [`Error`], with predicates for what an application does about it.
+//!
+//! - **Log-outs are final, updates are compare-and-set**: [`Sessions::delete`], [`Sessions::update`]
+//! - **Ids**: [`SessionId`] is fresh from the operating system, and never shown by accident
+//! - **Placement**: [`ring`] is usable on its own, to study balance and movement: shares, diffs, preference lists
+//! - **Stored bytes**: [`record`] and `docs/format.md`
+//!
+//! # Features
+//!
+//! None yet: everything is always there.
 
-#[doc(hidden)]
-pub mod protocol;
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod record;
 pub mod ring;
+
+// Not part of the API: for this crate's own models, simulations and fuzz targets.
+#[doc(hidden)]
+pub mod protocol;
 #[doc(hidden)]
 pub mod topology;
 
@@ -18,3 +43,8 @@ pub use record::SessionId;
 pub use ring::NodeId;
 pub use session::{Lifetime, Sessions};
 pub use topology::Epoch;
+
+/// The code of the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
