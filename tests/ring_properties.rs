@@ -335,7 +335,8 @@ proptest! {
 
     #[test]
     fn a_balanced_share_is_within_one_arc_of_its_quota(
-        all in members(prop_oneof![0..10_u32, 0..100_000_u32]),
+        // Few of the uneven: 2^20 arcs take their time.
+        all in prop_oneof![6 => members(0..10_u32), 1 => members(0..100_000_u32)],
     ) {
         let ring = match Ring::balanced(all.clone()) {
             Ok(ring) => ring,
