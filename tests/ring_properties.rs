@@ -335,7 +335,8 @@ proptest! {
 
     #[test]
     fn a_balanced_share_is_within_one_arc_of_its_quota(
-        all in members(prop_oneof![0..10_u32, 0..100_000_u32]),
+        // Few of the uneven: 2^20 arcs take their time.
+        all in prop_oneof![6 => members(0..10_u32), 1 => members(0..100_000_u32)],
     ) {
         let ring = match Ring::balanced(all.clone()) {
             Ok(ring) => ring,
@@ -390,11 +391,11 @@ proptest! {
         }
         let tokens: u128 = all.iter().map(|m| u128::from(m.weight().get()) * u128::from(vnodes)).sum();
         // Rings of millions of tokens are allowed, but not worth a test's time.
-        if !(1 << 16..=u128::from(MAX_TOKENS)).contains(&tokens) {
-            if let Ok(ring) = Ring::hashed(all.clone(), vnodes) {
-                prop_assert_eq!(ring.members().len(), all.len());
-                prop_assert!(tokens > 0);
-            }
+        if !(1 << 16..=u128::from(MAX_TOKENS)).contains(&tokens)
+            && let Ok(ring) = Ring::hashed(all.clone(), vnodes)
+        {
+            prop_assert_eq!(ring.members().len(), all.len());
+            prop_assert!(tokens > 0);
         }
     }
 }

@@ -44,6 +44,13 @@ fn ours(c: &mut Criterion) {
             b.iter(|| std::ptr::from_ref(ring.owner(Token::of(keys.next_key()))));
         });
     }
+    // What the table read of the floor yields is an index too.
+    for (title, ring) in [("hashed 1000x160", hashed(1000, 160)), ("balanced 100", balanced(100))] {
+        let ring = black_box(ring);
+        group.bench_function(format!("index only, {title}"), |b| {
+            b.iter(|| ring.owner_index(Token::of(keys.next_key())));
+        });
+    }
     let ring = black_box(hashed(100, 160));
     group.bench_function("preference list of 3, hashed 100x160", |b| {
         b.iter(|| ring.preference_list(Token::of(keys.next_key()), 3));

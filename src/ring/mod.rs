@@ -47,7 +47,7 @@ pub use token::{Token, TokenRange};
 /// The most members a ring can have: 65,535, so that an index fits 16 bits with one value to spare.
 pub const MAX_NODES: usize = u16::MAX as usize;
 
-/// The most tokens a hashed ring can have, over all its members: 2^26 (about 1 GiB of memory while it is built).
+/// The most tokens a hashed ring can have, over all its members: 2^26 (1.7 GiB of memory while it is built).
 pub const MAX_TOKENS: u64 = 1 << 26;
 
 /// The finest division of a balanced ring: 2^20 arcs.
