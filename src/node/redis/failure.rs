@@ -15,6 +15,10 @@ pub(super) fn of_operation(id: &NodeId, text: &str) -> Result<Outcome, Failure> 
     if text.contains("WRONGTYPE") {
         return Ok(Outcome::WrongType);
     }
+    // Redis has said it in several ways.
+    if ["ACL failure in script", "executing the script can't run"].iter().any(|said| text.contains(said)) {
+        return Err(Failure::Unsent(of_code(id, "NOPERM", text)));
+    }
     let known = ["OOM", "MISCONF", "READONLY", "NOREPLICAS", "NOPERM"];
     match known.into_iter().find(|code| text.contains(code)) {
         Some(code) => Err(Failure::Unsent(of_code(id, code, text))),
