@@ -26,7 +26,11 @@ async fn everything(server: &RedisServer) -> Result<()> {
     sessions.set(&id, &login(2)).await?;
     sessions.set(&id, &login(3)).await?;
     sessions.get(&id).await?;
-    sessions.update_many(&[id.clone(), id.clone()], |_, l| l.user += 1).await.into_iter().collect::<Result<Vec<_>>>()?;
+    sessions
+        .update_many(&[id.clone(), id.clone()], |_, l| l.user += 1)
+        .await
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
     sessions.touch(&id).await?;
     sessions.remaining(&id).await?;
     sessions.delete(&id).await?;

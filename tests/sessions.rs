@@ -163,14 +163,14 @@ on_both! {
         asked.push(SessionId::generate().unwrap());
         let expect = |i: usize, error: &sessionring::Error| match i {
             300 => assert!(error.is_not_found()),
-            _ => assert!(i % 3 == 0 && error.is_deleted(), "{i}: {error}"),
+            _ => assert!(i.is_multiple_of(3) && error.is_deleted(), "{i}: {error}"),
         };
         for (i, result) in logins.touch_many(&asked).await.iter().enumerate() {
-            if i == 300 || i % 3 == 0 { expect(i, result.as_ref().unwrap_err()) } else { assert!(result.is_ok()) }
+            if i == 300 || i.is_multiple_of(3) { expect(i, result.as_ref().unwrap_err()) } else { assert!(result.is_ok()) }
         }
         let sessions: Vec<_> = asked.iter().map(|id| (id.clone(), login(9))).collect();
         for (i, result) in logins.set_many(&sessions).await.iter().enumerate() {
-            if i == 300 || i % 3 == 0 { expect(i, result.as_ref().unwrap_err()) } else { assert!(result.is_ok()) }
+            if i == 300 || i.is_multiple_of(3) { expect(i, result.as_ref().unwrap_err()) } else { assert!(result.is_ok()) }
         }
         let updated = logins.update_many(&asked, |id, l| {
             assert!(asked.contains(id));
@@ -178,10 +178,10 @@ on_both! {
             l.user
         }).await;
         for (i, result) in updated.iter().enumerate() {
-            if i == 300 || i % 3 == 0 { expect(i, result.as_ref().unwrap_err()) } else { assert_eq!(*result.as_ref().unwrap(), 10) }
+            if i == 300 || i.is_multiple_of(3) { expect(i, result.as_ref().unwrap_err()) } else { assert_eq!(*result.as_ref().unwrap(), 10) }
         }
         let there: Vec<bool> = logins.exists_many(&asked).await.into_iter().map(Result::unwrap).collect();
-        assert!(there.iter().enumerate().all(|(i, &there)| there == (i < 300 && i % 3 != 0)));
+        assert!(there.iter().enumerate().all(|(i, &there)| there == (i < 300 && !i.is_multiple_of(3))));
         let left = logins.remaining_many(&asked).await;
         assert!(left.iter().zip(&there).all(|(left, &there)| left.as_ref().unwrap().is_some() == there));
 

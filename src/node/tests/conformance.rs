@@ -100,13 +100,16 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// Writes under a key as somebody else would.
+type Store = Box<dyn Fn(Key, &[u8])>;
+
 /// One kind of node, and what makes its answers comparable with the other's.
 struct Side {
     node: TestNode,
     /// The version that each key was born with, which is the node's time then, and its newest one.
     life: HashMap<u8, (u64, u64)>,
     last: HashMap<u8, u64>,
-    store: Box<dyn Fn(Key, &[u8])>,
+    store: Store,
 }
 
 impl Side {
