@@ -103,3 +103,20 @@ async fn one_connection_per_node_and_process() {
     }
     assert_eq!(proxy.counts().connections, 1);
 }
+
+#[tokio::test]
+async fn many_misses_cost_two_round_trips_per_node_and_no_more() {
+    let servers = servers(2);
+    let proxies: Vec<FaultProxy> =
+        servers.iter().map(|server| FaultProxy::in_front_of(server).unwrap()).collect();
+    let ring = nodes(proxies.iter().map(FaultProxy::address)).connect().await.unwrap();
+    let logins = logins(&ring);
+    let unknown: Vec<_> = (0..500).map(|_| sessionring::SessionId::generate().unwrap()).collect();
+    for proxy in &proxies {
+        proxy.take_counts();
+    }
+    assert!(logins.get_many(&unknown).await.iter().all(|result| matches!(result, Ok(None))));
+    for proxy in &proxies {
+        assert_eq!(proxy.counts().round_trips, 2);
+    }
+}

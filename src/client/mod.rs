@@ -119,79 +119,63 @@ impl SessionRing {
 
     /// Executes one command at the owner of `key`.
     pub(crate) async fn execute(&self, key: Key, command: Command) -> Result<Outcome> {
+        let (mut running, mut command) = Running::start(key, command);
         let deadline = Instant::now() + self.0.request_timeout;
-        let mut operation = Operation::new(command);
-        let answer = self.send(key, operation.start(), deadline).await;
-        self.finish(key, operation, answer, deadline).await
-    }
-
-    /// Executes many commands, all nodes at once, one round trip each; one result per command, in order.
-    pub(crate) async fn execute_many(&self, commands: Vec<(Key, Command)>) -> Vec<Result<Outcome>> {
-        let deadline = Instant::now() + self.0.request_timeout;
-        let mut started: Vec<_> =
-            commands.into_iter().map(|(key, command)| (key, Operation::new(command), None)).collect();
-        let submitted: Vec<_> = {
-            let view = self.0.view.load();
-            let mut by_node: Vec<(Vec<usize>, Vec<Request>)> = vec![Default::default(); view.nodes.len()];
-            for (i, (key, operation, _)) in started.iter_mut().enumerate() {
-                let (indices, requests) = &mut by_node[view.topology.ring.owner_index(key.token()).get()];
-                indices.push(i);
-                let fence = view.topology.fence;
-                requests.push(Request { key: *key, command: operation.start(), fence, deadline });
-            }
-            let groups = by_node.into_iter().zip(&view.nodes).filter(|((indices, _), _)| !indices.is_empty());
-            groups.map(|((indices, requests), node)| (indices, node.submit_many(requests))).collect()
-        };
-        for (indices, answers) in submitted {
-            for (i, answer) in indices.into_iter().zip(answers.await) {
-                started[i].2 = Some(answer);
+        loop {
+            let submitted = {
+                let view = self.0.view.load();
+                let (owner, request) = view.route(key, command, deadline);
+                view.nodes[owner].submit(request)
+            };
+            match running.answered(self, submitted.await) {
+                Next::Send(next) => command = next,
+                Next::Done(result) => return result,
             }
         }
-        let mut results = Vec::with_capacity(started.len());
-        for (key, operation, answer) in started {
-            let answer = answer.unwrap_or(Ok(Outcome::Absent));
-            results.push(self.finish(key, operation, answer, deadline).await);
+    }
+
+    /// Executes many commands: all nodes at once, one round trip each for every step that a command takes. One result
+    /// per command, in order.
+    pub(crate) async fn execute_many(&self, commands: Vec<(Key, Command)>) -> Vec<Result<Outcome>> {
+        let deadline = Instant::now() + self.0.request_timeout;
+        let mut results: Vec<Result<Outcome>> = vec![Ok(Outcome::Absent); commands.len()];
+        let started = commands.into_iter().enumerate();
+        let mut open: Vec<(usize, Running, Command)> = started
+            .map(|(i, (key, command))| {
+                let (running, command) = Running::start(key, command);
+                (i, running, command)
+            })
+            .collect();
+        while !open.is_empty() {
+            let groups = self.route_all(std::mem::take(&mut open), deadline);
+            let submitted: Vec<_> = groups
+                .into_iter()
+                .map(|group| (group.running, group.owner.submit_many(group.requests)))
+                .collect();
+            for (running, answers) in submitted {
+                for ((i, mut running), answer) in running.into_iter().zip(answers.await) {
+                    match running.answered(self, answer) {
+                        Next::Send(command) => open.push((i, running, command)),
+                        Next::Done(result) => results[i] = result,
+                    }
+                }
+            }
         }
         results
     }
 
-    fn send(&self, key: Key, command: Command, deadline: Instant) -> impl Future<Output = Answer> + use<> {
+    /// Routes each command to its owner, one group per node.
+    fn route_all(&self, commands: Vec<(usize, Running, Command)>, deadline: Instant) -> Vec<Group> {
         let view = self.0.view.load();
-        let fence = view.topology.fence;
-        let owner = view.topology.ring.owner_index(key.token());
-        view.nodes[owner.get()].submit(Request { key, command, fence, deadline })
-    }
-
-    async fn finish(
-        &self,
-        key: Key,
-        mut operation: Operation,
-        mut answer: Answer,
-        deadline: Instant,
-    ) -> Result<Outcome> {
-        let mut last: Option<Error> = None;
-        loop {
-            let step = match answer {
-                Ok(outcome) => operation.answered(outcome),
-                Err(failure) => {
-                    let step = match failure {
-                        Failure::Unsent(_) => operation.unsent(),
-                        Failure::Lost(_) => operation.lost(),
-                    };
-                    // Why it was lost says more than why it could not be sent again.
-                    if last.is_none() || matches!(failure, Failure::Lost(_)) {
-                        last = Some(failure.into_error());
-                    }
-                    step
-                }
-            };
-            match step {
-                Step::Done(outcome) => return Ok(outcome),
-                Step::Send(command) => answer = self.send(key, command, deadline).await,
-                Step::Failed => return Err(last.unwrap_or_else(|| self.indeterminate(&key, None))),
-                Step::Indeterminate => return Err(self.indeterminate(&key, last)),
-            }
+        let group = |owner: &Node| Group { owner: owner.clone(), running: Vec::new(), requests: Vec::new() };
+        let mut groups: Vec<Group> = view.nodes.iter().map(group).collect();
+        for (i, running, command) in commands {
+            let (owner, request) = view.route(running.key, command, deadline);
+            groups[owner].running.push((i, running));
+            groups[owner].requests.push(request);
         }
+        groups.retain(|group| !group.requests.is_empty());
+        groups
     }
 
     fn indeterminate(&self, key: &Key, cause: Option<Error>) -> Error {
@@ -204,6 +188,66 @@ impl SessionRing {
                  yet; read the session before you decide"
             ),
         )
+    }
+}
+
+impl View {
+    /// The owner of `key`, and the request for it under this topology.
+    fn route(&self, key: Key, command: Command, deadline: Instant) -> (usize, Request) {
+        let owner = self.topology.ring.owner_index(key.token()).get();
+        (owner, Request { key, command, fence: self.topology.fence, deadline })
+    }
+}
+
+/// Operations that go to one node together.
+struct Group {
+    owner: Node,
+    /// With the place of each in the answer.
+    running: Vec<(usize, Running)>,
+    requests: Vec<Request>,
+}
+
+/// An operation under way.
+struct Running {
+    key: Key,
+    operation: Operation,
+    last: Option<Error>,
+}
+
+enum Next {
+    Send(Command),
+    Done(Result<Outcome>),
+}
+
+impl Running {
+    fn start(key: Key, command: Command) -> (Running, Command) {
+        let mut operation = Operation::new(command);
+        let command = operation.start();
+        (Running { key, operation, last: None }, command)
+    }
+
+    fn answered(&mut self, ring: &SessionRing, answer: Answer) -> Next {
+        let step = match answer {
+            Ok(outcome) => self.operation.answered(outcome),
+            Err(Failure::Lost(error)) => {
+                self.last = Some(error);
+                self.operation.lost()
+            }
+            Err(Failure::Unsent(error)) => {
+                // Why it was lost says more than why it could not be sent again.
+                self.last.get_or_insert(error);
+                self.operation.unsent()
+            }
+        };
+        match step {
+            Step::Send(command) => Next::Send(command),
+            Step::Done(outcome) => Next::Done(Ok(outcome)),
+            Step::Failed => {
+                let error = self.last.take();
+                Next::Done(Err(error.unwrap_or_else(|| ring.indeterminate(&self.key, None))))
+            }
+            Step::Indeterminate => Next::Done(Err(ring.indeterminate(&self.key, self.last.take()))),
+        }
     }
 }
 

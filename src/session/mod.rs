@@ -33,8 +33,8 @@ const UPDATE_ATTEMPTS: u32 = 256;
 
 /// Sessions of type `T` in one namespace. Cheap to clone.
 ///
-/// Every operation is one round trip to the node that owns the session. Writes are atomic there and carry a
-/// version; **a log-out is final**: whatever is in flight, no later write brings the session back.
+/// Every operation is one round trip to the node that owns the session ([`update`](Sessions::update) is two, and so is
+/// a read that finds nothing: it is looked at again before it is believed). Writes are atomic there and carry a version; **a log-out is final**: whatever is in flight, no later write brings the session back.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

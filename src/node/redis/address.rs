@@ -18,6 +18,9 @@ pub(super) enum Place {
 
 impl RedisAddress {
     pub(crate) fn parse(text: &str) -> Result<RedisAddress, String> {
+        if ["rediss:", "valkeys:"].iter().any(|scheme| text.starts_with(scheme)) {
+            return Err("this version has no TLS, use a tunnel or a private network".into());
+        }
         // The driver's own message may quote the address, and the address may hold a password.
         let info: ConnectionInfo = text.into_connection_info().map_err(|error| {
             let reason = error.to_string();
