@@ -11,6 +11,21 @@ local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local wrote = false
 
+-- A number costs as much to pass to a command as the command itself, and the deadlines of a batch are few.
+local texts = {}
+local function text(number)
+  local known = texts[number]
+  if not known then
+    known = string.format('%.0f', number)
+    texts[number] = known
+  end
+  return known
+end
+
+local function header_of(key)
+  return call('GETRANGE', key, '0', '35')
+end
+
 -- Answers: a positive number is the version of the record after the operation.
 local ABSENT, DELETED, EXISTS = 0, -1, -2
 local CONFLICT, INSPECTED, FAILED, UNEXPECTED = 1, 2, 3, 4
@@ -35,7 +50,7 @@ local function other(header)
 end
 
 local function write(how, key, idle, absolute, expected, head, payload)
-  local header = call('GETRANGE', key, 0, 35)
+  local header = header_of(key)
   local version, deadline = live(header)
   if version then
     -- This very write was here before, and nobody else since.
@@ -48,17 +63,17 @@ local function write(how, key, idle, absolute, expected, head, payload)
     if header ~= '' or how == 's' or how == 'v' then return other(header) end
     version, deadline = now, now + absolute
   end
-  call('SET', key, head .. pack('>I8I6', version, deadline) .. payload, 'PXAT', min(deadline, now + idle))
+  call('SET', key, head .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text(min(deadline, now + idle)))
   wrote = true
   return version
 end
 
 local function touch(key, idle)
-  local header = call('GETRANGE', key, 0, 35)
+  local header = header_of(key)
   local version, deadline = live(header)
   if not version then return other(header) end
   if deadline <= now then return ABSENT end
-  call('PEXPIREAT', key, min(deadline, now + idle))
+  call('PEXPIREAT', key, text(min(deadline, now + idle)))
   wrote = true
   return version
 end
@@ -66,7 +81,7 @@ end
 -- A log-out must succeed on whatever is there, and on a node that is out of memory: Redis lets a script that
 -- has begun with a write that needs no memory (the DEL) finish.
 local function delete(how, key, floor, absolute, head)
-  local header = pcall_redis('GETRANGE', key, 0, 35)
+  local header = pcall_redis('GETRANGE', key, '0', '35')
   if type(header) ~= 'string' then header = 'a key of another type' end
   if dead(header) then return DELETED end
   if header == '' and how == 'd' then return ABSENT end
@@ -77,13 +92,13 @@ local function delete(how, key, floor, absolute, head)
   local expires = now + max(remaining, 0) + floor
   if how == 'D' then expires = max(expires, deadline + floor) end
   call('DEL', key)
-  call('SET', key, head .. pack('>I8I6', version, deadline), 'PXAT', expires)
+  call('SET', key, head .. pack('>I8I6', version, deadline), 'PXAT', text(expires))
   wrote = true
   return version
 end
 
 local function inspect(key)
-  local header = call('GETRANGE', key, 0, 35)
+  local header = header_of(key)
   local version, deadline = live(header)
   if not version then return other(header) end
   local remaining = call('PTTL', key)
