@@ -13,7 +13,7 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ("protocol", &["ring", "topology", "record"]),
     ("error", &["ring"]),
     ("node", &["ring", "topology", "record", "protocol", "error"]),
-    ("client", &["ring", "topology", "record", "protocol", "error", "node", "session"]),
+    ("client", &["ring", "topology", "record", "protocol", "error", "node"]),
     ("session", &["ring", "topology", "record", "protocol", "error", "client"]),
 ];
 

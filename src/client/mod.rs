@@ -12,7 +12,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 pub use self::builder::Builder;
@@ -22,7 +21,6 @@ use crate::{
     protocol::{Command, Operation, Outcome, Step},
     record::{Key, SessionId},
     ring::{NodeId, Ring},
-    session::Sessions,
     topology::{Epoch, Topology},
 };
 
@@ -66,15 +64,6 @@ impl SessionRing {
         Builder::default()
     }
 
-    /// The sessions of type `T` in `namespace`. Namespaces keep sessions of different kinds apart: an id of one
-    /// is unknown in the other. Cheap; options are set on what is returned.
-    pub fn sessions<T>(&self, namespace: &str) -> Sessions<T>
-    where
-        T: Serialize + DeserializeOwned + Send + Sync + 'static,
-    {
-        Sessions::new(self.clone(), &self.0.name, namespace)
-    }
-
     /// The ring as it is now: who owns what, and what a change of membership would move.
     pub fn ring(&self) -> Ring {
         self.0.view.load().topology.ring.clone()
@@ -98,6 +87,11 @@ impl SessionRing {
         for closed in closing {
             closed.await;
         }
+    }
+
+    /// The name of the ring.
+    pub fn name(&self) -> &str {
+        &self.0.name
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {

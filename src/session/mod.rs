@@ -3,13 +3,16 @@
 //! - [`Sessions`]: typed sessions of one namespace
 //! - [`Lifetime`]: idle and absolute
 //! - `many`: the same operations for many sessions at once
+//! - `commands`: from calls to commands
+//! - `answers`: from outcomes to answers
 
+mod answers;
+mod commands;
 mod lifetime;
 mod many;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep};
 
@@ -17,16 +20,9 @@ pub use self::lifetime::Lifetime;
 use crate::{
     client::SessionRing,
     error::{Error, ErrorKind, Result},
-    protocol::{Command, Condition, Delete, Outcome, Write},
-    record::{
-        Bincode, Codec, CodecId, Header, IdError, Key, Keyspace, Kind, Record, RecordError, SessionId,
-        Version, built_in,
-    },
+    protocol::{Command, Condition, Outcome},
+    record::{Bincode, Codec, CodecId, IdError, Keyspace, SessionId, Version, built_in},
 };
-
-/// How long a log-out is remembered beyond the session's remaining idle time: longer than any request can be
-/// under way.
-const TOMBSTONE_FLOOR: Duration = Duration::from_secs(15 * 60);
 
 /// Other writers may be faster this often before an update gives up.
 const UPDATE_ATTEMPTS: u32 = 256;
@@ -78,14 +74,16 @@ struct Options<T: 'static> {
     upsert_foreign: bool,
 }
 
-impl<T> Sessions<T>
-where
-    T: Serialize + DeserializeOwned + Send + Sync + 'static,
-{
-    pub(crate) fn new(ring: SessionRing, ring_name: &str, namespace: &str) -> Sessions<T> {
+impl SessionRing {
+    /// The sessions of type `T` in `namespace`. Namespaces keep sessions of different kinds apart: an id of one
+    /// is unknown in the other. Cheap; options are set on what is returned.
+    pub fn sessions<T>(&self, namespace: &str) -> Sessions<T>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
         Sessions {
-            keyspace: Arc::new(Keyspace::new(ring_name, namespace)),
-            ring,
+            keyspace: Arc::new(Keyspace::new(self.name(), namespace)),
+            ring: self.clone(),
             options: Arc::new(Options {
                 lifetime: Lifetime::default(),
                 codec: Arc::new(Bincode),
@@ -268,201 +266,6 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let key = self.keyspace.key(id);
         let outcome = self.ring.execute(key, command).await?;
         self.expect_applied(&key, outcome)
-    }
-}
-
-/// From calls to commands.
-impl<T: Send + Sync + 'static> Sessions<T> {
-    fn write(&self, condition: Condition, value: &T) -> Result<Command> {
-        let options = &*self.options;
-        let payload = options.codec.encode(value).map_err(|error| {
-            let message = format!("the session does not encode as {}: {error}", options.codec.id());
-            Error::with_source(ErrorKind::Encode, message, error)
-        })?;
-        if payload.len() > options.max_bytes {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                format!(
-                    "the encoded session has {} bytes, the limit is {}; nothing was changed; store less, or raise \
-                     max_bytes",
-                    payload.len(),
-                    options.max_bytes
-                ),
-            ));
-        }
-        Ok(Command::Write(Write {
-            condition,
-            idle: options.lifetime.idle_ms(),
-            absolute: options.lifetime.absolute_ms(),
-            codec: options.codec.id(),
-            schema: 0,
-            stamp: self.ring.epoch(),
-            operation: self.ring.next_operation(),
-            payload: Bytes::from(payload),
-        }))
-    }
-
-    fn set_condition(&self, id: &SessionId) -> Condition {
-        if self.upserts(id) { Condition::AbsentOrLive } else { Condition::Live }
-    }
-
-    fn upserts(&self, id: &SessionId) -> bool {
-        self.options.upsert_foreign && id.is_foreign()
-    }
-
-    fn touch_command(&self) -> Command {
-        Command::Touch(self.options.lifetime.idle_ms())
-    }
-
-    fn delete_command(&self, id: &SessionId) -> Command {
-        let floor = TOMBSTONE_FLOOR + self.ring.max_clock_skew();
-        Command::Delete(Delete {
-            floor: lifetime::milliseconds(floor),
-            absolute: self.options.lifetime.absolute_ms(),
-            upsertable: self.upserts(id),
-            stamp: self.ring.epoch(),
-            operation: self.ring.next_operation(),
-        })
-    }
-
-    /// The write that replaces what was seen by what `change` makes of it.
-    fn change<R>(
-        &self,
-        key: &Key,
-        seen: Outcome,
-        change: &mut (impl FnMut(&mut T) -> R + Send),
-    ) -> Result<(Command, R)> {
-        let deleted = matches!(&seen, Outcome::Record(bytes)
-            if Header::decode(bytes).is_ok_and(|header| header.kind == Kind::Tombstone));
-        let Some((mut value, version)) = self.read(key, seen)? else {
-            return Err(if deleted { self.deleted(key) } else { self.not_found(key) });
-        };
-        let answer = change(&mut value);
-        Ok((self.write(Condition::Version(version), &value)?, answer))
-    }
-}
-
-/// From outcomes to answers.
-impl<T: Send + Sync + 'static> Sessions<T> {
-    fn read(&self, key: &Key, outcome: Outcome) -> Result<Option<(T, Version)>> {
-        let bytes = match outcome {
-            Outcome::Record(bytes) => bytes,
-            Outcome::Absent => return Ok(None),
-            outcome => return Err(self.unexpected(key, outcome)),
-        };
-        let record = Record::decode(&bytes).map_err(|error| self.not_a_record(key, error))?;
-        match record.header.kind {
-            Kind::Tombstone => Ok(None),
-            Kind::Live if !record.header.pending => {
-                Ok(Some((self.decode(key, &record)?, record.header.version)))
-            }
-            Kind::Live | Kind::Moved => Err(self.unexpected(key, Outcome::Unexpected(bytes))),
-        }
-    }
-
-    fn decode(&self, key: &Key, record: &Record<'_>) -> Result<T> {
-        let options = &*self.options;
-        let (size, limit) = (record.payload.len(), options.max_bytes);
-        if size > limit {
-            let message = format!(
-                "the stored session has {size} bytes, this application reads at most {limit}; raise max_bytes ({key:?})"
-            );
-            return Err(Error::at(ErrorKind::TooLarge, &self.ring.node_of(key), message));
-        }
-        let id = record.header.codec;
-        let own = std::iter::once(&options.codec).chain(&options.older).find(|codec| codec.id() == id);
-        let codec = own.map(|codec| &**codec).or_else(|| (options.built_in)(id));
-        let Some(codec) = codec else {
-            return Err(self.corrupt(key, format!("the session is encoded as {id}; name it with also_read")));
-        };
-        codec.decode(record.payload).map_err(|error| {
-            let message = format!(
-                "the stored session ({size} bytes of {id}) does not decode as the type asked for: {error}"
-            );
-            self.corrupt(key, message)
-        })
-    }
-
-    fn expect_applied(&self, key: &Key, outcome: Outcome) -> Result<Version> {
-        match outcome {
-            Outcome::Applied(version) => Ok(version),
-            Outcome::Absent => Err(self.not_found(key)),
-            Outcome::Deleted => Err(self.deleted(key)),
-            Outcome::Exists => Err(self.error(
-                key,
-                ErrorKind::Exists,
-                "a session with this id is there already; use set".into(),
-            )),
-            Outcome::Conflict(_) => Err(self.conflict(key)),
-            outcome => Err(self.unexpected(key, outcome)),
-        }
-    }
-
-    fn expect_deleted(&self, key: &Key, outcome: Outcome) -> Result<()> {
-        match outcome {
-            Outcome::Applied(_) | Outcome::Absent | Outcome::Deleted => Ok(()),
-            outcome => Err(self.unexpected(key, outcome)),
-        }
-    }
-
-    fn expect_inspected(&self, key: &Key, outcome: Outcome) -> Result<Option<Duration>> {
-        match outcome {
-            Outcome::Inspected(_, remaining) => Ok(Some(Duration::from_millis(remaining))),
-            Outcome::Absent | Outcome::Deleted => Ok(None),
-            outcome => Err(self.unexpected(key, outcome)),
-        }
-    }
-
-    fn not_found(&self, key: &Key) -> Error {
-        let message = "no such session: it expired, or never was; nothing was changed";
-        self.error(key, ErrorKind::NotFound, message.into())
-    }
-
-    fn deleted(&self, key: &Key) -> Error {
-        let message = "the session was logged out, and that is final; nothing was changed";
-        self.error(key, ErrorKind::Deleted, message.into())
-    }
-
-    fn conflict(&self, key: &Key) -> Error {
-        let message = format!(
-            "others changed the session each time before this update could (up to {UPDATE_ATTEMPTS} attempts or the \
-             request timeout); nothing was changed; try again later, or change it from fewer places"
-        );
-        self.error(key, ErrorKind::Conflict, message)
-    }
-
-    /// What stands under the key is no session.
-    fn unexpected(&self, key: &Key, outcome: Outcome) -> Error {
-        match outcome {
-            Outcome::WrongType => self.corrupt(key, "another Redis type than a string is stored".into()),
-            Outcome::Unexpected(first) => match Header::decode(&first) {
-                Err(error) => self.not_a_record(key, error),
-                Ok(header) => {
-                    let kind = header.kind;
-                    self.corrupt(key, format!("the record is {kind:?} and moving, but the ring is not"))
-                }
-            },
-            outcome => self.corrupt(key, format!("the node answered what was not asked: {outcome:?}")),
-        }
-    }
-
-    fn not_a_record(&self, key: &Key, error: RecordError) -> Error {
-        match error {
-            RecordError::NewerFormat(_) => {
-                let message = format!("{error}; upgrade this application ({key:?})");
-                self.error(key, ErrorKind::UpgradeRequired, message)
-            }
-            error => self.corrupt(key, error.to_string()),
-        }
-    }
-
-    fn corrupt(&self, key: &Key, what: String) -> Error {
-        let message = format!("{what}; nothing was changed; delete ends the session ({key:?})");
-        self.error(key, ErrorKind::Corrupt, message)
-    }
-
-    fn error(&self, key: &Key, kind: ErrorKind, message: String) -> Error {
-        Error::at(kind, &self.ring.node_of(key), message)
     }
 }
 

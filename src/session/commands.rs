@@ -1,0 +1,86 @@
+//! From calls to commands.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Sessions, lifetime::milliseconds};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    protocol::{Command, Condition, Delete, Outcome, Write},
+    record::{Header, Key, Kind, SessionId},
+};
+
+/// How long a log-out is remembered beyond the session's remaining idle time: longer than any request can be
+/// under way.
+const TOMBSTONE_FLOOR: Duration = Duration::from_secs(15 * 60);
+
+impl<T: Send + Sync + 'static> Sessions<T> {
+    pub(super) fn write(&self, condition: Condition, value: &T) -> Result<Command> {
+        let options = &*self.options;
+        let payload = options.codec.encode(value).map_err(|error| {
+            let message = format!("the session does not encode as {}: {error}", options.codec.id());
+            Error::with_source(ErrorKind::Encode, message, error)
+        })?;
+        if payload.len() > options.max_bytes {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "the encoded session has {} bytes, the limit is {}; nothing was changed; store less, or raise \
+                     max_bytes",
+                    payload.len(),
+                    options.max_bytes
+                ),
+            ));
+        }
+        Ok(Command::Write(Write {
+            condition,
+            idle: options.lifetime.idle_ms(),
+            absolute: options.lifetime.absolute_ms(),
+            codec: options.codec.id(),
+            schema: 0,
+            stamp: self.ring.epoch(),
+            operation: self.ring.next_operation(),
+            payload: Bytes::from(payload),
+        }))
+    }
+
+    pub(super) fn set_condition(&self, id: &SessionId) -> Condition {
+        if self.upserts(id) { Condition::AbsentOrLive } else { Condition::Live }
+    }
+
+    fn upserts(&self, id: &SessionId) -> bool {
+        self.options.upsert_foreign && id.is_foreign()
+    }
+
+    pub(super) fn touch_command(&self) -> Command {
+        Command::Touch(self.options.lifetime.idle_ms())
+    }
+
+    pub(super) fn delete_command(&self, id: &SessionId) -> Command {
+        let floor = TOMBSTONE_FLOOR + self.ring.max_clock_skew();
+        Command::Delete(Delete {
+            floor: milliseconds(floor),
+            absolute: self.options.lifetime.absolute_ms(),
+            upsertable: self.upserts(id),
+            stamp: self.ring.epoch(),
+            operation: self.ring.next_operation(),
+        })
+    }
+
+    /// The write that replaces what was seen by what `change` makes of it.
+    pub(super) fn change<R>(
+        &self,
+        key: &Key,
+        seen: Outcome,
+        change: &mut (impl FnMut(&mut T) -> R + Send),
+    ) -> Result<(Command, R)> {
+        let deleted = matches!(&seen, Outcome::Record(bytes)
+            if Header::decode(bytes).is_ok_and(|header| header.kind == Kind::Tombstone));
+        let Some((mut value, version)) = self.read(key, seen)? else {
+            return Err(if deleted { self.deleted(key) } else { self.not_found(key) });
+        };
+        let answer = change(&mut value);
+        Ok((self.write(Condition::Version(version), &value)?, answer))
+    }
+}
