@@ -528,3 +528,38 @@ async fn a_session_on_a_server_is_what_the_document_says() {
     assert!((2_642_000..=2_702_000).contains(&left), "{left}");
     assert_eq!(get(&mut client, &keys.seq), b"2");
 }
+
+/// What only a newer version writes is an error, never "no session", and stays as it is; a log-out succeeds.
+#[tokio::test]
+async fn what_only_newer_versions_write_is_an_error_and_stays() {
+    let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+    let mut client = server.client().expect("a client");
+    let ring =
+        SessionRing::builder().name("shop").node("a", server.address()).connect().await.expect("a ring");
+    let sessions = ring.sessions::<Vec<u8>>("login");
+    let (id, keyspace) = (example_id(), Keyspace::new("shop", "login"));
+    let key = keyspace.key(&id);
+    sessions.create_with_id(&id, &vec![1, 2, 3]).await.expect("created");
+    let record = get(&mut client, key.as_bytes());
+    let mut put = |at: usize, byte: u8| {
+        let mut record = record.clone();
+        record[at] = byte;
+        let command: [&[u8]; 4] = [b"SET", key.as_bytes(), &record, b"KEEPTTL"];
+        assert_eq!(client.command(&command).expect("an answer"), Reply::Simple("OK".into()));
+        record
+    };
+    // A newer format, a sealed payload, a codec of the future.
+    let newer = put(0, 2);
+    assert!(sessions.get(&id).await.unwrap_err().is_upgrade_required());
+    assert!(sessions.update(&id, Vec::clear).await.unwrap_err().is_upgrade_required());
+    assert!(sessions.touch(&id).await.unwrap_err().is_upgrade_required());
+    put(7, 1);
+    assert!(sessions.get(&id).await.unwrap_err().is_upgrade_required());
+    assert!(sessions.update(&id, Vec::clear).await.unwrap_err().is_upgrade_required());
+    put(3, 99);
+    assert!(sessions.get(&id).await.unwrap_err().is_corrupt());
+    put(0, 2);
+    assert_eq!(get(&mut server.client().expect("a client"), key.as_bytes()), newer);
+    sessions.delete(&id).await.expect("logged out");
+    assert_eq!(sessions.get(&id).await.expect("an answer"), None);
+}
