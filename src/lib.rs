@@ -28,6 +28,8 @@ pub mod ring;
 
 // Not part of the API: for this crate's own models, simulations and fuzz targets.
 #[doc(hidden)]
+pub mod internals;
+#[doc(hidden)]
 pub mod protocol;
 #[doc(hidden)]
 pub mod topology;

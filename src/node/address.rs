@@ -57,6 +57,8 @@ mod tests {
             "redis://h/zero",
             "redis://0.0.0.0",
             "redis://u:hunter2@h:x",
+            "unix:/run/redis.sock?user=u?pass=hunter2&protocol=x",
+            "unix:/run/redis.sock?protocol=x?pass=hunter2",
         ] {
             let error = Address::parse(bad).expect_err(bad);
             assert!(error.is_configuration());

@@ -37,7 +37,7 @@ pub(crate) use self::{
     dispatcher::Dispatcher,
     memory::{MemoryServer, MemoryTransport},
     queue::Request,
-    redis::RedisTransport,
+    redis::{RedisTransport, raw},
 };
 use crate::{
     error::{Error, ErrorKind},

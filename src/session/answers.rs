@@ -35,6 +35,13 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             );
             return Err(Error::at(ErrorKind::TooLarge, &self.ring.node_of(key), message));
         }
+        if record.header.seal != 0 {
+            let message = format!(
+                "the session is sealed with key {}, and this application has none; upgrade it ({key:?})",
+                record.header.seal
+            );
+            return Err(self.error(key, ErrorKind::UpgradeRequired, message));
+        }
         let id = record.header.codec;
         let own = std::iter::once(&options.codec).chain(&options.older).find(|codec| codec.id() == id);
         let codec = own.map(|codec| &**codec).or_else(|| (options.built_in)(id));

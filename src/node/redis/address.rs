@@ -21,11 +21,12 @@ impl RedisAddress {
         if ["rediss:", "valkeys:"].iter().any(|scheme| text.starts_with(scheme)) {
             return Err("this version has no TLS, use a tunnel or a private network".into());
         }
-        // The driver's own message may quote the address, and the address may hold a password.
+        // The driver's own message may quote the address, which may hold a password in front of the host, or as
+        // a parameter (unix:/path?pass=…).
         let info: ConnectionInfo = text.into_connection_info().map_err(|error| {
             let reason = error.to_string();
             let reason = reason.split(" - ").next().unwrap_or_default();
-            if text.contains('@') { "it is not a Redis URL".to_owned() } else { reason.to_owned() }
+            if text.contains(['@', '?']) { "it is not a Redis URL".to_owned() } else { reason.to_owned() }
         })?;
         let place = match info.addr() {
             ConnectionAddr::Tcp(host, port) => Place::Tcp(host.clone(), *port),

@@ -125,7 +125,7 @@ impl RedisTransport {
         Ok((hash, Hello { standing: Standing { owner, fence }, reading }))
     }
 
-    fn judge(&self, info: &Info<'_>) -> Result<(), Error> {
+    pub(super) fn judge(&self, info: &Info<'_>) -> Result<(), Error> {
         let place = &self.address;
         let configuration = |message: String| Err(Error::at(ErrorKind::Configuration, &self.id, message));
         match info.field("redis_mode") {
@@ -173,7 +173,7 @@ impl RedisTransport {
 }
 
 /// The text that INFO answers.
-struct Info<'a>(&'a str);
+pub(super) struct Info<'a>(pub(super) &'a str);
 
 impl<'a> Info<'a> {
     fn field(&self, name: &str) -> Option<&'a str> {
@@ -186,7 +186,7 @@ impl<'a> Info<'a> {
     }
 }
 
-fn text(value: Value) -> Option<String> {
+pub(super) fn text(value: Value) -> Option<String> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),
@@ -194,16 +194,29 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
-fn milliseconds(value: Value) -> Option<Millis> {
+pub(super) fn milliseconds(value: Value) -> Option<Millis> {
     let Value::Array(parts) = value else { return None };
     let mut parts = parts.into_iter().map(|part| text(part)?.parse::<u64>().ok());
     let (seconds, micros) = (parts.next()??, parts.next()??);
-    seconds.checked_mul(1000)?.checked_add(micros / 1000)
+    let time = seconds.checked_mul(1000)?.checked_add(micros / 1000)?;
+    // Records have 48 bits for a time, and differences of times must be computable.
+    (time < 1 << 48).then_some(time)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_beyond_all_records_is_no_answer_of_redis() {
+        let bulk = |number: &str| Value::BulkString(number.as_bytes().to_vec());
+        let time = |seconds, micros| milliseconds(Value::Array(vec![bulk(seconds), bulk(micros)]));
+        assert_eq!(time("1700000000", "123456"), Some(1_700_000_000_123));
+        assert_eq!(time("281474976710", "655999"), Some((1 << 48) - 1));
+        assert_eq!(time("281474976710", "656000"), None);
+        assert_eq!(time("9223372036854775", "808000"), None);
+        assert_eq!(time("18446744073709551615", "0"), None);
+    }
 
     #[test]
     fn info_fields_are_whole_names() {

@@ -42,11 +42,11 @@ pub(crate) struct Parcel {
     commands: Vec<Packed>,
 }
 
-struct Packed {
-    command: Cmd,
-    fence: [u8; Fence::LEN],
-    reads: bool,
-    requests: usize,
+pub(super) struct Packed {
+    pub(super) command: Cmd,
+    pub(super) fence: [u8; Fence::LEN],
+    pub(super) reads: bool,
+    pub(super) requests: usize,
 }
 
 impl Link for RedisLink {
@@ -164,17 +164,30 @@ impl RedisLink {
     }
 
     fn decode(&self, packed: &Packed, value: Value) -> BatchReply {
-        let id = &self.shared.id;
-        let decoded = match value {
-            Value::ServerError(error) => return failure::of_batch(id, &error),
-            Value::Nil if !packed.reads => return BatchReply::Refused(None),
-            Value::BulkString(stored) if !packed.reads => return BatchReply::Refused(Some(stored)),
-            Value::Array(values) if packed.reads && values.len() == packed.requests + 2 => {
+        let decoded = packed.decode(&self.shared.id, value);
+        decoded.unwrap_or_else(|| BatchReply::Broken(Failure::Lost(self.garbage())))
+    }
+
+    pub(super) fn garbage(&self) -> Error {
+        let message =
+            format!("{} gave an answer that Redis does not give; check the address", self.shared.place);
+        Error::at(ErrorKind::Configuration, &self.shared.id, message)
+    }
+}
+
+impl Packed {
+    /// What the answer to the command means; `None` for what Redis never answers to it.
+    pub(super) fn decode(&self, id: &NodeId, value: Value) -> Option<BatchReply> {
+        let answers = match value {
+            Value::ServerError(error) => return Some(failure::of_batch(id, &error)),
+            Value::Nil if !self.reads => return Some(BatchReply::Refused(None)),
+            Value::BulkString(stored) if !self.reads => return Some(BatchReply::Refused(Some(stored))),
+            Value::Array(values) if self.reads && values.len() == self.requests + 2 => {
                 let mut values = values.into_iter();
                 match values.next() {
-                    Some(Value::BulkString(stored)) if stored == packed.fence => {}
-                    Some(Value::BulkString(stored)) => return BatchReply::Refused(Some(stored)),
-                    _ => return BatchReply::Refused(None),
+                    Some(Value::BulkString(stored)) if stored == self.fence => {}
+                    Some(Value::BulkString(stored)) => return Some(BatchReply::Refused(Some(stored))),
+                    _ => return Some(BatchReply::Refused(None)),
                 }
                 let records = values.skip(1).map(|value| match value {
                     Value::Nil => Some(Ok(Outcome::Absent)),
@@ -183,21 +196,12 @@ impl RedisLink {
                 });
                 records.collect::<Option<Vec<_>>>()
             }
-            Value::Array(values) if !packed.reads && values.len() == packed.requests + 1 => {
+            Value::Array(values) if !self.reads && values.len() == self.requests + 1 => {
                 values.into_iter().skip(1).map(|value| script::decode(id, value)).collect()
             }
             _ => None,
         };
-        match decoded {
-            Some(answers) => BatchReply::Done(answers),
-            None => BatchReply::Broken(Failure::Lost(self.garbage())),
-        }
-    }
-
-    pub(super) fn garbage(&self) -> Error {
-        let message =
-            format!("{} gave an answer that Redis does not give; check the address", self.shared.place);
-        Error::at(ErrorKind::Configuration, &self.shared.id, message)
+        answers.map(BatchReply::Done)
     }
 }
 

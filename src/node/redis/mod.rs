@@ -5,11 +5,13 @@
 //! - `link`: the connection, and batches as commands
 //! - `script`: `batch.lua`, what goes into it and what comes out
 //! - `failure`: what the server's errors mean to us
+//! - `raw`: what parses the server's bytes, without a connection, for the fuzz targets
 
 mod address;
 mod failure;
 mod handshake;
 mod link;
+pub(crate) mod raw;
 mod script;
 
 pub(crate) use self::{

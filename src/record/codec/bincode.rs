@@ -9,7 +9,10 @@ use super::{Codec, CodecError, CodecId};
 /// bincode 2.0.1, standard configuration: little-endian, variable-length integers. The default: fastest and
 /// smallest, but positional, so that a type which gains or loses a field no longer reads its live sessions.
 ///
-/// It carries at most 16 MiB, and no type that describes itself (such as `serde_json::Value`).
+/// It carries at most 16 MiB, and cannot **read back** a type that asks what comes next (`serde_json::Value`, enums
+/// that are `untagged` or have a `tag`), nor one that leaves fields out (`skip_serializing_if`). Nor does it bound how
+/// deep a type may hold itself, or how many elements there are that take no bytes at all: damaged bytes of a
+/// `struct Tree { children: Vec<Tree> }` or a `Vec<()>` can exhaust stack or memory. The other two codecs are for these.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bincode;
 

@@ -1,0 +1,520 @@
+//! What each fuzz target checks: one function per parser, over any bytes. It panics where a promise is broken.
+//!
+//! The fuzz targets call these functions, and so does `tests/fuzz_checks.rs` of the library, over the seeds and
+//! over random bytes: an ordinary `cargo test` exercises every one of them, without a fuzzer.
+
+pub mod seeds;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Debug,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sessionring::{
+    SessionId, internals,
+    protocol::{self, Command, Condition, Effect, Outcome, Stored},
+    record::{Bincode, Codec, Header, IdError, Json, Key, Keyspace, Kind, MessagePack, Record},
+    ring::Token,
+    topology::{Epoch, Fence, Verdict},
+};
+
+/// Panics where these bytes break a promise.
+pub type Check = fn(&[u8]);
+
+/// Every target, by name.
+pub const TARGETS: [(&str, Check); 8] = [
+    ("envelope", envelope),
+    ("id", id),
+    ("key", key),
+    ("fence", fence),
+    ("codecs", codecs),
+    ("address", address),
+    ("server_reply", server_reply),
+    ("apply", apply),
+];
+
+/// A stored record: what decodes encodes to the same bytes, and all of them are looked at.
+pub fn envelope(data: &[u8]) {
+    match Header::decode(data) {
+        Ok(header) => {
+            assert_eq!(header.encode().as_slice(), &data[..Header::LEN]);
+            assert_eq!(header.encode_client_part().as_slice(), &data[..Header::CLIENT_LEN]);
+            let record = Record::decode(data).expect("its header decodes");
+            assert_eq!((record.header, record.payload), (header, &data[Header::LEN..]));
+            assert!(!format!("{record:?}").is_empty());
+            assert!(header.version < 1 << 53 && header.max_deadline < 1 << 48);
+            for len in 0..Header::LEN {
+                assert!(Header::decode(&data[..len]).is_err());
+            }
+        }
+        Err(error) => {
+            assert_eq!(Record::decode(data).expect_err("its header does not decode"), error);
+            assert!(!error.to_string().is_empty());
+        }
+    }
+}
+
+/// The text of a cookie: accepted is only what the library itself writes, and no error repeats any of it.
+pub fn id(data: &[u8]) {
+    if let Ok(foreign) = SessionId::foreign(data) {
+        assert!(foreign.is_foreign() && foreign.as_bytes() == data);
+        assert_eq!(foreign.token(), Token::of(data));
+    } else {
+        assert!(data.is_empty() || data.len() > 4096);
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match SessionId::parse(text) {
+        Ok(id) => {
+            assert_eq!(id.expose(), text);
+            let bytes: [u8; 24] = id.as_bytes().try_into().expect("24 bytes");
+            assert_eq!(SessionId::from_bytes(bytes), id);
+            assert_eq!(id.token(), Token::of(&bytes[..8]));
+            assert_eq!(format!("{id:?}"), "SessionId(redacted)");
+            assert_ne!(SessionId::foreign(text), Ok(id));
+        }
+        // The length says which error it is, so it can repeat nothing of the text.
+        Err(error) => {
+            let expected = if text.len() == 32 { IdError::Alphabet } else { IdError::Length(text.len()) };
+            assert_eq!(error, expected);
+        }
+    }
+}
+
+/// A key as a node lists it, and the key of any names and id.
+pub fn key(data: &[u8]) {
+    match Key::parse(data) {
+        Some(key) => check_key(key, data),
+        None => assert_ne!(data.len(), 30),
+    }
+    let mut input = Input(data);
+    let ring = String::from_utf8_lossy(input.sized()).into_owned();
+    let namespace = String::from_utf8_lossy(input.sized()).into_owned();
+    let keyspace = Keyspace::new(&ring, &namespace);
+    if let Ok(id) = SessionId::foreign(input.0) {
+        let key = keyspace.key(&id);
+        assert_eq!((key.token(), key.prefix()), (id.token(), keyspace.prefix()));
+        check_key(key, key.as_bytes());
+        // The digest covers names and id, so none of them can be read from the key.
+        let id = input.0;
+        assert!(id.len() < 6 || !key.as_bytes().windows(id.len()).any(|window| window == id));
+    }
+}
+
+fn check_key(key: Key, bytes: &[u8]) {
+    assert_eq!(key.as_bytes(), bytes);
+    assert_eq!(key.prefix(), &bytes[..6]);
+    assert_eq!(key.token().get().to_be_bytes(), bytes[6..14]);
+    assert_eq!(Key::parse(key.as_bytes()), Some(key));
+    assert_eq!(format!("{key:?}").len(), "Key()".len() + 60);
+}
+
+/// What a node stores as its fence. The first 25 bytes are a client's, the rest is the node's.
+pub fn fence(data: &[u8]) {
+    let (client, stored) = data.split_at(data.len().min(Fence::LEN));
+    let client = Fence::decode(client);
+    for bytes in [data, stored] {
+        if let Ok(fence) = Fence::decode(bytes) {
+            assert_eq!(fence.encode().as_slice(), bytes);
+        }
+    }
+    let Ok(mine) = client else { return };
+    assert_eq!(mine.judge(None), Verdict::Uninitialised);
+    let verdict = mine.judge(Some(stored));
+    assert_eq!(verdict == Verdict::Accepted, stored == mine.encode());
+    let Ok(theirs) = Fence::decode(stored) else {
+        assert!(matches!(verdict, Verdict::UpgradeRequired(_) | Verdict::Corrupt));
+        return;
+    };
+    let back = theirs.judge(Some(&mine.encode()));
+    assert!(matches!(
+        (verdict, back),
+        (Verdict::Accepted, Verdict::Accepted)
+            | (Verdict::Stale(_), Verdict::Behind(_))
+            | (Verdict::Behind(_), Verdict::Stale(_))
+            | (Verdict::Foreign(_), Verdict::Foreign(_))
+    ));
+    if let Verdict::Stale(epoch) = verdict {
+        assert!(epoch > mine.epoch && theirs.cluster == mine.cluster);
+    }
+}
+
+/// A payload, as many types and in every codec (the first byte chooses it). What decodes must encode, and decode
+/// again to the same value.
+pub fn codecs(data: &[u8]) {
+    let Some((&choice, payload)) = data.split_first() else { return };
+    match choice % 3 {
+        0 => types(&Bincode, payload),
+        1 => {
+            types(&MessagePack, payload);
+            // Only codecs that describe themselves can be read as anything.
+            decode::<serde_json::Value>(&MessagePack, payload);
+        }
+        _ => {
+            types(&Json, payload);
+            decode::<serde_json::Value>(&Json, payload);
+        }
+    }
+}
+
+fn types<C>(codec: &C, payload: &[u8])
+where
+    C: Codec<String>
+        + Codec<Vec<u64>>
+        + Codec<Vec<String>>
+        + Codec<(u8, i128, char, Option<bool>)>
+        + Codec<Vec<Shape>>
+        + Codec<HashMap<String, String>>
+        + Codec<BTreeMap<u32, Vec<u8>>>
+        + Codec<Login>,
+{
+    decode::<String>(codec, payload);
+    decode::<Vec<u64>>(codec, payload);
+    decode::<Vec<String>>(codec, payload);
+    decode::<(u8, i128, char, Option<bool>)>(codec, payload);
+    decode::<Vec<Shape>>(codec, payload);
+    decode::<HashMap<String, String>>(codec, payload);
+    decode::<BTreeMap<u32, Vec<u8>>>(codec, payload);
+    decode::<Login>(codec, payload);
+}
+
+fn decode<T>(codec: &dyn Codec<T>, payload: &[u8])
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug + 'static,
+{
+    match codec.decode(payload) {
+        Ok(value) => {
+            let bytes = codec.encode(&value).expect("a value that was decoded");
+            let again = codec.decode(&bytes).expect("a value that was encoded");
+            assert_eq!(again, value, "{}", codec.id());
+        }
+        // Messages go into logs: they are short, however long the session.
+        Err(error) => assert!(error.to_string().len() < 500, "{error}"),
+    }
+}
+
+/// What a session may look like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Login {
+    pub user: u64,
+    pub name: Option<String>,
+    pub cart: Vec<Shape>,
+    pub flags: BTreeMap<String, bool>,
+    pub score: Number,
+    #[serde(default)]
+    pub theme: (i8, char),
+}
+
+/// Every form of an enum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Shape {
+    Nothing,
+    One(Box<Inner>),
+    Two(i64, String),
+    Named { a: Option<Inner>, b: [u16; 3] },
+}
+
+/// An enum in an enum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Inner {
+    Id(u32),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// A number of which every bit counts, but for what kind of NaN it is.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Number(pub f64);
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Number) -> bool {
+        self.0.to_bits() == other.0.to_bits() || self.0.is_nan() && other.0.is_nan()
+    }
+}
+
+/// What stands for a password in an address: whatever of the input says `PW` becomes this.
+const PASSWORD: &str = "hunter2";
+
+/// The address of a node: no error repeats any of it, and whatever is shown has no password.
+pub fn address(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if text.contains(PASSWORD) || text.len() > 1000 {
+        return;
+    }
+    let text = text.replace("PW", PASSWORD);
+    let shown = match internals::address(&text) {
+        Ok(_) if text.starts_with("memory:") => return,
+        Ok(shown) => shown,
+        Err(error) => {
+            assert!(error.is_configuration());
+            assert!(!error.to_string().contains(PASSWORD), "{error} for {text:?}");
+            return;
+        }
+    };
+    // What stands before the last @ of the authority, and every parameter, may be a password.
+    let (place, _parameters) = text.split_once(['?', '#']).unwrap_or((&text, ""));
+    let shown_part = match place.split_once(':') {
+        Some((_, rest)) if rest.starts_with("//") => {
+            let end = rest[2..].find('/').map_or(rest.len(), |at| at + 2);
+            let host = rest[..end].rfind('@').map_or(0, |at| at + 1);
+            &rest[host..]
+        }
+        _ => place,
+    };
+    if !shown_part.contains(PASSWORD) {
+        for shown in shown {
+            assert!(!shown.contains(PASSWORD), "{shown:?} for {text:?}");
+        }
+    }
+}
+
+/// The fence of the client to which a server answers in [`server_reply`].
+pub const FENCE: Fence = Fence { protocol: 1, cluster: 0x0102, epoch: Epoch::new(7), nonce: 0x0304 };
+
+/// Answers of a server, in RESP. The first byte says to what: bit 0 a batch, else a handshake; bit 1 a batch of
+/// reads; the bits above, how many operations. A handshake has the answers to INFO and TIME, a byte 255 between.
+pub fn server_reply(data: &[u8]) {
+    let Some((&what, answer)) = data.split_first() else { return };
+    if what & 1 == 0 {
+        let mut parts = answer.splitn(2, |&byte| byte == 0xff);
+        let (info, time) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        if let Err(error) = internals::greeting(info, time, 1_700_000_000_000) {
+            assert!(!error.to_string().is_empty());
+        }
+        return;
+    }
+    let (reads, requests) = (what & 2 != 0, usize::from(what >> 2));
+    match internals::server_reply(answer, &FENCE, reads, requests) {
+        internals::Reply::Done(answers) => {
+            assert_eq!(answers.len(), requests);
+            for answer in answers {
+                match answer {
+                    Ok(Outcome::Record(_)) => assert!(reads),
+                    Ok(Outcome::Absent) => {}
+                    Ok(Outcome::Applied(version)) => assert!(!reads && version > 0),
+                    Ok(_) => assert!(!reads),
+                    Err(error) => assert!(!reads && !error.to_string().is_empty()),
+                }
+            }
+        }
+        internals::Reply::Refused(stored) => {
+            // A script refuses under the client's own fence when another ring's script answers; whoever looks at
+            // the refusal must find a reason.
+            assert!(!reads || stored.as_deref() != Some(&FENCE.encode()));
+        }
+        internals::Reply::Failed(error) => assert!(!error.to_string().is_empty()),
+        _ => {}
+    }
+}
+
+/// Any sequence of commands on one record, by a clock that only goes forward, with somebody else's bytes put under
+/// the key now and then. See [`Script`] for what the bytes say.
+pub fn apply(data: &[u8]) {
+    let mut input = Input(data);
+    let mut node = Script { now: 1_700_000_000_000, stored: None };
+    // Long sequences find nothing that short ones do not, and are slow.
+    for _ in 0..200 {
+        let Some(step) = input.byte() else { break };
+        node.step(step, &mut input);
+    }
+}
+
+/// One record, and the time.
+///
+/// A step is one byte: bits 0 to 2 choose the command, `i t c s u v d D` as in a script's call; bit 3 instead plants
+/// bytes (one byte of length, then the bytes) that live for an hour; bits 4 to 7 choose how much time goes by
+/// before. Each command is followed by its fields, one byte each: two times, what is added to the version (for
+/// `v`), the number of the operation, and the payload (a byte of length, then the bytes).
+struct Script {
+    now: u64,
+    stored: Option<Stored>,
+}
+
+/// The last that a record can have.
+const LAST_VERSION: u64 = (1 << 53) - 1;
+
+const HOUR: u64 = 3_600_000;
+/// Idle lifetimes, absolute ones, floors and pauses. The last is the longest that the library sends.
+const TIMES: [u64; 8] = [0, 1, 2, 1000, HOUR, HOUR + 1, 24 * HOUR, 100 * 366 * 24 * HOUR];
+
+impl Script {
+    fn step(&mut self, step: u8, input: &mut Input<'_>) {
+        self.now += match step >> 4 {
+            0..=8 => 0,
+            9..=11 => 1,
+            pause => TIMES[usize::from(pause - 9)],
+        };
+        self.stored.take_if(|stored| stored.expires < self.now);
+        if step & 8 != 0 {
+            let bytes = input.sized();
+            self.stored = Some(internals::stored(bytes.to_vec(), self.now + HOUR));
+            return;
+        }
+        let mut instruction = [0; internals::INSTRUCTION_LEN];
+        let how = b"itcsuvdD"[usize::from(step & 7)];
+        instruction[0] = how;
+        let time = |byte: u8| TIMES[usize::from(byte & 7)].to_be_bytes();
+        if how != b'i' {
+            instruction[1..7].copy_from_slice(&time(input.byte().unwrap_or(4))[2..]);
+        }
+        let mut payload = &[][..];
+        if !b"it".contains(&how) {
+            instruction[7..13].copy_from_slice(&time(input.byte().unwrap_or(6))[2..]);
+            let dead = b"dD".contains(&how);
+            instruction[21..24].copy_from_slice(if dead { b"\x01T\0" } else { b"\x01L\0" });
+            instruction[34] = 7; // The epoch, 48 bits from byte 29.
+            if how == b'v' {
+                let version = self.live().map_or(7, |header| header.version);
+                let off = u64::from(input.byte().unwrap_or(0) % 3);
+                instruction[13..21].copy_from_slice(&(version + off).to_be_bytes());
+            }
+            instruction[42] = input.byte().unwrap_or(0);
+            if !dead {
+                instruction[24] = 1;
+                payload = input.sized();
+            }
+        }
+        let payload = Bytes::copy_from_slice(payload);
+        let command = internals::command(&instruction, payload.clone()).expect("a command's bytes");
+        assert_eq!(internals::instruction(&command), (instruction, &*payload));
+        self.execute(&command);
+    }
+
+    /// The header of a live session that a write can work on.
+    fn live(&self) -> Option<Header> {
+        let header = Header::decode(&self.stored.as_ref()?.bytes).ok()?;
+        let usable = header.kind == Kind::Live && !header.pending && header.version < LAST_VERSION;
+        usable.then_some(header)
+    }
+
+    fn tombstone(&self) -> bool {
+        self.stored
+            .as_ref()
+            .and_then(|stored| Header::decode(&stored.bytes).ok())
+            .is_some_and(|header| header.kind == Kind::Tombstone && !header.pending)
+    }
+
+    fn execute(&mut self, command: &Command) {
+        let (now, live) = (self.now, self.live());
+        let read = protocol::apply(self.stored.as_ref(), now, &Command::Read);
+        let expected = match &self.stored {
+            Some(stored) => Outcome::Record(stored.bytes.clone()),
+            None => Outcome::Absent,
+        };
+        assert_eq!(read, (expected, Effect::None));
+
+        let (outcome, effect) = protocol::apply(self.stored.as_ref(), now, command);
+        if self.tombstone() {
+            assert_eq!((&outcome, &effect), (&Outcome::Deleted, &Effect::None), "a tombstone is terminal");
+        }
+        match &effect {
+            Effect::None => {
+                if let Outcome::Applied(version) = outcome {
+                    let Command::Write(write) = command else { panic!("{command:?} did nothing") };
+                    let header = live.expect("what a repeated write left");
+                    assert_eq!((write.operation, version), (header.operation, header.version));
+                }
+            }
+            Effect::Put(put) => {
+                let record = Record::decode(&put.bytes).expect("a record of ours");
+                assert_eq!(outcome, Outcome::Applied(record.header.version));
+                match live {
+                    Some(old) => {
+                        assert_eq!(record.header.version, old.version + 1);
+                        assert_eq!(
+                            record.header.max_deadline, old.max_deadline,
+                            "an absolute deadline moved"
+                        );
+                    }
+                    None => assert_eq!(record.header.version, now),
+                }
+                self.check_put(command, put, &record, live.is_some());
+            }
+            Effect::Expire(at) => {
+                let header = live.expect("a live session");
+                assert!(
+                    matches!(command, Command::Touch(idle) if *at == header.max_deadline.min(now + idle))
+                );
+                assert_eq!(outcome, Outcome::Applied(header.version));
+            }
+            _ => {}
+        }
+        self.take(effect);
+        self.repeat(command, outcome);
+    }
+
+    fn check_put(&self, command: &Command, put: &Stored, record: &Record<'_>, was_live: bool) {
+        let header = &record.header;
+        match command {
+            Command::Write(write) => {
+                assert_eq!(
+                    (header.kind, header.operation, header.stamp),
+                    (Kind::Live, write.operation, write.stamp)
+                );
+                assert_eq!((header.codec, header.schema), (write.codec, write.schema));
+                assert_eq!(record.payload, &*write.payload);
+                assert!(put.expires <= header.max_deadline && put.expires <= self.now + write.idle);
+                let needs_one = matches!(write.condition, Condition::Live | Condition::Version(_));
+                assert!(was_live || !needs_one, "a session that is gone came back");
+                assert!(!was_live || write.condition != Condition::Absent, "a session was written over");
+                // Where bytes that are no record stand, no write happens.
+                assert!(was_live || self.stored.as_ref().is_none_or(|stored| stored.bytes.is_empty()));
+            }
+            Command::Delete(delete) => {
+                assert_eq!((header.kind, header.operation), (Kind::Tombstone, delete.operation));
+                assert!(record.payload.is_empty());
+                let old = self.stored.as_ref().map_or(self.now, |stored| stored.expires.max(self.now));
+                assert!(put.expires >= old + delete.floor, "a log-out is forgotten before the session");
+                assert!(!delete.upsertable || put.expires >= header.max_deadline + delete.floor);
+            }
+            command => panic!("{command:?} stored something"),
+        }
+    }
+
+    fn take(&mut self, effect: Effect) {
+        match (effect, &mut self.stored) {
+            (Effect::Put(put), stored) => *stored = Some(put),
+            (Effect::Expire(at), Some(stored)) => stored.expires = at,
+            _ => {}
+        }
+        self.stored.take_if(|stored| stored.expires < self.now);
+    }
+
+    /// A second copy at the same time changes nothing, whatever the command.
+    fn repeat(&mut self, command: &Command, first: Outcome) {
+        if self.stored.is_none() {
+            return;
+        }
+        let (second, effect) = protocol::apply(self.stored.as_ref(), self.now, command);
+        let before = self.stored.clone();
+        self.take(effect);
+        assert_eq!(self.stored, before, "a second {command:?} changed the record");
+        match (command, first) {
+            // Nothing can follow the last version, its own copy neither.
+            (_, Outcome::Applied(LAST_VERSION)) => {}
+            (Command::Write(_) | Command::Touch(_), first @ Outcome::Applied(_)) => assert_eq!(second, first),
+            (Command::Delete(_), Outcome::Applied(_)) => assert_eq!(second, Outcome::Deleted),
+            _ => {}
+        }
+    }
+}
+
+/// Bytes that are taken from the front.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(first)
+    }
+
+    /// A byte of length, then as many bytes, or as many as there are.
+    fn sized(&mut self) -> &'a [u8] {
+        let len = usize::from(self.byte().unwrap_or(0)).min(self.0.len());
+        let (taken, rest) = self.0.split_at(len);
+        self.0 = rest;
+        taken
+    }
+}

@@ -1,0 +1,87 @@
+//! Entrances for the fuzz targets and for the tests of the byte formats. **Not part of the API**: whatever stands
+//! here may change or go in any release.
+
+use bytes::Bytes;
+
+use crate::{
+    error::Error,
+    node::{Address, BatchReply, Failure, raw},
+    protocol::{Command, Outcome, Stored},
+    record::Millis,
+    ring::NodeId,
+    topology::Fence,
+};
+
+/// Bytes of the instruction that stands for one operation in a script's call.
+pub const INSTRUCTION_LEN: usize = 43;
+
+/// How the library shows an address to people, in messages and with `Debug`.
+///
+/// # Errors
+/// The address does not parse.
+pub fn address(text: &str) -> Result<[String; 2], Error> {
+    let address = Address::parse(text)?;
+    let shown = match &address {
+        Address::Memory(name) => name.clone().unwrap_or_default(),
+        Address::Redis(redis) => redis.to_string(),
+    };
+    Ok([shown, format!("{address:?}")])
+}
+
+/// What an answer to a batch means.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Reply {
+    /// One answer for each operation.
+    Done(Vec<Result<Outcome, Error>>),
+    /// The node holds another fence.
+    Refused(Option<Vec<u8>>),
+    /// An error for the batch as a whole.
+    Failed(Error),
+    /// No whole answer, or one that Redis does not give.
+    Garbage,
+}
+
+/// Decodes the answer of a server, in RESP, to a batch of this many reads, or writes.
+///
+/// # Panics
+/// Never, whatever the bytes are: that is what it is for.
+pub fn server_reply(answer: &[u8], fence: &Fence, reads: bool, requests: usize) -> Reply {
+    match raw::batch_reply(&node(), answer, fence, reads, requests) {
+        None => Reply::Garbage,
+        Some(BatchReply::Done(answers)) => {
+            Reply::Done(answers.into_iter().map(|answer| answer.map_err(Failure::into_error)).collect())
+        }
+        Some(BatchReply::Refused(stored)) => Reply::Refused(stored),
+        Some(BatchReply::Failed(failure) | BatchReply::Broken(failure)) => {
+            Reply::Failed(failure.into_error())
+        }
+    }
+}
+
+/// Judges a server by its answers to INFO and TIME, in RESP, beside a node whose clock says `other`.
+///
+/// # Errors
+/// The server is not fit to hold sessions.
+pub fn greeting(info: &[u8], time: &[u8], other: Millis) -> Result<(), Error> {
+    raw::greeting(&node(), info, time, other)
+}
+
+/// The instruction and the payload of a command, as a script's call carries them.
+pub fn instruction(command: &Command) -> ([u8; INSTRUCTION_LEN], &[u8]) {
+    raw::instruction(command)
+}
+
+/// The command that a script executes for an instruction and a payload, if any command makes them.
+pub fn command(instruction: &[u8; INSTRUCTION_LEN], payload: Bytes) -> Option<Command> {
+    raw::command(instruction, payload)
+}
+
+/// What a node holds under one key.
+pub fn stored(bytes: Vec<u8>, expires: Millis) -> Stored {
+    Stored { bytes, expires }
+}
+
+fn node() -> NodeId {
+    "fuzzed".parse().unwrap_or_else(|_| unreachable!("a good name"))
+}

@@ -1,0 +1,105 @@
+//! The same code that a connection runs on what a server sends, over bytes that come from anywhere.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use redis::Cmd;
+use tokio::time::Instant;
+
+use super::{
+    RedisAddress, RedisTransport,
+    handshake::{self, Info},
+    link::Packed,
+    script::{self, Instruction},
+};
+use crate::{
+    error::{Error, ErrorKind},
+    node::{BatchReply, Clocks},
+    protocol::{Command, Condition, Delete, Write},
+    record::{Header, Kind},
+    ring::NodeId,
+    topology::{Fence, MetaKeys},
+};
+
+/// What the answer to a batch of `requests` operations means. `None`: no whole answer, or none that Redis gives.
+pub(crate) fn batch_reply(
+    id: &NodeId,
+    answer: &[u8],
+    fence: &Fence,
+    reads: bool,
+    requests: usize,
+) -> Option<BatchReply> {
+    let value = redis::parse_redis_value(answer).ok()?;
+    let packed = Packed { command: Cmd::new(), fence: fence.encode(), reads, requests };
+    packed.decode(id, value)
+}
+
+/// What the handshake makes of the answers to INFO and TIME, beside a node whose clock says `other`.
+pub(crate) fn greeting(id: &NodeId, info: &[u8], time: &[u8], other: u64) -> Result<(), Error> {
+    let clocks = Clocks::new(Duration::from_secs(2));
+    let transport = RedisTransport {
+        id: id.clone(),
+        address: Box::new(RedisAddress::parse("redis://127.0.0.1").map_err(Error::configuration)?),
+        keys: Arc::new(MetaKeys::new("raw")),
+        clocks: clocks.clone(),
+        allow_eviction: false,
+    };
+    let garbage = || Error::at(ErrorKind::Configuration, id, "not an answer of Redis");
+    let parse = |answer| redis::parse_redis_value(answer).map_err(|_| garbage());
+    let info = handshake::text(parse(info)?).ok_or_else(garbage)?;
+    transport.judge(&Info(&info))?;
+    let time = handshake::milliseconds(parse(time)?).ok_or_else(garbage)?;
+    let neighbour = NodeId::new("neighbour")?;
+    clocks.record(&neighbour, clocks.read(other, Instant::now()));
+    clocks.record(id, clocks.read(time, Instant::now()));
+    clocks.check(id)?;
+    clocks.check_all()
+}
+
+/// The instruction that stands for `command` in a script's call, and its payload.
+pub(crate) fn instruction(command: &Command) -> (Instruction, &[u8]) {
+    script::encode(command)
+}
+
+/// The command that a script executes for these bytes: the inverse of [`instruction`]. `None` for bytes that no
+/// command makes.
+pub(crate) fn command(bytes: &Instruction, payload: Bytes) -> Option<Command> {
+    let number = |from: usize, to: usize| bytes[from..to].iter().fold(0, |n, &b| n << 8 | u64::from(b));
+    let (a, b, version) = (number(1, 7), number(7, 13), number(13, 21));
+    let head = || {
+        let mut header = [0; Header::LEN];
+        header[..Header::CLIENT_LEN].copy_from_slice(&bytes[21..]);
+        Header::decode(&header).ok().filter(|header| !header.pending && header.seal == 0)
+    };
+    let write = |condition| {
+        let header = head().filter(|header| header.kind == Kind::Live)?;
+        Some(Command::Write(Write {
+            condition,
+            idle: a,
+            absolute: b,
+            codec: header.codec,
+            schema: header.schema,
+            stamp: header.stamp,
+            operation: header.operation,
+            payload: payload.clone(),
+        }))
+    };
+    let delete = |upsertable| {
+        let header = head().filter(|header| header.kind == Kind::Tombstone)?;
+        let (stamp, operation) = (header.stamp, header.operation);
+        Some(Command::Delete(Delete { floor: a, absolute: b, upsertable, stamp, operation }))
+    };
+    let command = match bytes[0] {
+        b'i' => Some(Command::Inspect),
+        b't' => Some(Command::Touch(a)),
+        b'c' => write(Condition::Absent),
+        b's' => write(Condition::Live),
+        b'u' => write(Condition::AbsentOrLive),
+        b'v' => write(Condition::Version(version)),
+        b'd' => delete(false),
+        b'D' => delete(true),
+        _ => None,
+    }?;
+    // Every field that the command does not use is zero.
+    (instruction(&command) == (*bytes, &*payload)).then_some(command)
+}
