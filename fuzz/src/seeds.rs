@@ -129,6 +129,10 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         let part = [&b"*2\r\n:0\r\n*2\r\n:3\r\n"[..], &bulk(text.as_bytes())].concat();
         add("server_reply", name, reply(batch(false, 1), &[&part]));
     }
+    let more = reply(batch(true, 1), &[b"*4\r\n", &fence, b"$-1\r\n$-1\r\n$-1\r\n"]);
+    add("server_reply", "one_answer_too_many", more);
+    add("server_reply", "one_answer_too_few", reply(batch(false, 2), &[b"*2\r\n:0\r\n:1\r\n"]));
+    add("server_reply", "unknown_number", reply(batch(false, 1), &[b"*2\r\n:0\r\n:-3\r\n"]));
     add("server_reply", "refused", reply(batch(false, 1), &[&bulk(b"another fence")]));
     add("server_reply", "no_fence", reply(batch(false, 1), &[b"$-1\r\n"]));
     add(
