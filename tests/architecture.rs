@@ -6,13 +6,14 @@ use std::{
 };
 
 /// Each module and what it may name of this crate.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("ring", &[]),
     ("topology", &["ring"]),
     ("record", &["ring", "topology"]),
     ("protocol", &["ring", "topology", "record"]),
     ("error", &["ring"]),
     ("node", &["ring", "topology", "record", "protocol", "error"]),
+    ("internals", &["ring", "topology", "record", "protocol", "error", "node"]),
     ("client", &["ring", "topology", "record", "protocol", "error", "node"]),
     ("session", &["ring", "topology", "record", "protocol", "error", "client"]),
 ];
