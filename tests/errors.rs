@@ -437,6 +437,13 @@ fn plain(text: &str) -> String {
 }
 
 #[test]
+fn the_builder_shows_no_password() {
+    let builder = SessionRing::builder().node("a", "redis://app:hunter2@10.0.0.1");
+    let shown = format!("{builder:?}");
+    assert!(shown.contains("\"a\"") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
 fn a_handle_that_outlives_its_runtime_says_so_and_never_hangs() {
     let server = server();
     let runtime =

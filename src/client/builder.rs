@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -21,7 +22,7 @@ use crate::{
 ///
 /// All applications that use a ring give it the same name, nodes, weights and placement; one that differs is
 /// refused by the nodes instead of splitting the sessions.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Builder {
     name: String,
     nodes: Vec<(String, String, u32)>,
@@ -305,6 +306,21 @@ impl Builder {
             }
             _ => Ok(founded),
         }
+    }
+}
+
+/// Without the addresses, which may hold passwords.
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("nodes", &self.nodes.iter().map(|(name, _, weight)| (name, weight)).collect::<Vec<_>>())
+            .field("placement", &self.placement)
+            .field("request_timeout", &self.request_timeout)
+            .field("limits", &self.limits)
+            .field("max_clock_skew", &self.max_clock_skew)
+            .field("allow_eviction", &self.allow_eviction)
+            .finish()
     }
 }
 
