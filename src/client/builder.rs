@@ -33,6 +33,9 @@ pub struct Builder {
     allow_eviction: bool,
 }
 
+/// Longer times mean the same, and sums with a point in time stay in range.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 #[derive(Debug, Clone, Copy)]
 enum Choice {
     Balanced,
@@ -100,17 +103,17 @@ impl Builder {
         self
     }
 
-    /// How long a request may take, attempts and waiting included, before it fails; 1 s unless set.
+    /// How long a request may take, attempts and waiting included, before it fails; 1 s unless set, a year at most.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Builder {
-        self.request_timeout = timeout;
+        self.request_timeout = timeout.min(LONGEST);
         self
     }
 
-    /// How long connecting to one node may take, handshake included; 1 s unless set.
+    /// How long connecting to one node may take, handshake included; 1 s unless set, a year at most.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Builder {
-        self.limits.connect_timeout = timeout;
+        self.limits.connect_timeout = timeout.min(LONGEST);
         self
     }
 
@@ -129,10 +132,11 @@ impl Builder {
         self
     }
 
-    /// How far the nodes' clocks may be apart; 2 s unless set. Log-outs are remembered that much longer.
+    /// How far the nodes' clocks may be apart; 2 s unless set, a year at most. Log-outs are remembered that much
+    /// longer.
     #[must_use]
     pub fn max_clock_skew(mut self, skew: Duration) -> Builder {
-        self.max_clock_skew = skew;
+        self.max_clock_skew = skew.min(LONGEST);
         self
     }
 
