@@ -79,6 +79,23 @@ async fn a_dead_node_costs_only_its_own_sessions_and_comes_back_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_hangs_costs_the_others_no_answer_in_a_call_for_many() {
+    let servers = servers(2);
+    let ring = on(&servers).request_timeout(Duration::from_secs(2)).connect().await.unwrap();
+    let sessions = logins(&ring);
+    servers[1].stop_process().unwrap();
+    let ids: Vec<_> = (0..100).map(|_| SessionId::generate().unwrap()).collect();
+    let results = sessions.get_many(&ids).await;
+    servers[1].continue_process().unwrap();
+    for (id, result) in ids.iter().zip(results) {
+        match ring.owner(id).as_str() {
+            "a" => assert_eq!(result.unwrap(), None),
+            _ => assert!(result.unwrap_err().is_unavailable()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_application_starts_while_a_node_is_down() {
     let servers = servers(3);
     let first = on(&servers).connect().await.unwrap();

@@ -2,6 +2,7 @@
 
 mod support;
 
+use sessionring::SessionId;
 use sessionring_testkit::{FaultProxy, MonitorLine};
 use support::{Login, login, logins, nodes, on, servers};
 
@@ -85,6 +86,24 @@ async fn many_cost_one_round_trip_per_node() {
     assert_eq!(cost(), [1, 1, 1]);
     assert!(logins.delete_many(&ids).await.iter().all(Result::is_ok));
     assert_eq!(cost(), [1, 1, 1]);
+}
+
+/// A miss is looked at once more, all of them together; and what answers were lost is sent again together.
+#[tokio::test]
+async fn many_second_looks_and_second_copies_travel_together() {
+    let servers = servers(1);
+    let proxy = FaultProxy::in_front_of(&servers[0]).unwrap();
+    let ring = nodes([proxy.address()]).connect().await.unwrap();
+    let logins = logins(&ring);
+    let ids: Vec<_> = (0..1000).map(|_| SessionId::generate().unwrap()).collect();
+    let _ = proxy.take_counts();
+    for result in logins.get_many(&ids).await {
+        assert_eq!(result.unwrap(), None);
+    }
+    assert!(proxy.take_counts().round_trips < 10, "two flights, the second of several commands");
+    proxy.cut_after_request();
+    assert!(logins.delete_many(&ids).await.iter().all(Result::is_ok));
+    assert!(proxy.take_counts().round_trips < 20, "the handshake and two flights");
 }
 
 #[tokio::test]

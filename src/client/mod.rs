@@ -3,11 +3,15 @@
 mod builder;
 
 use std::{
+    collections::BTreeMap,
     fmt,
+    future::poll_fn,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -58,6 +62,43 @@ struct Shared {
 struct View {
     topology: Topology,
     nodes: Vec<Node>,
+}
+
+/// An operation under way, and the last thing that went wrong with it.
+struct Pursuit {
+    key: Key,
+    operation: Operation,
+    last: Option<Error>,
+}
+
+type Chase<'a> = Pin<Box<dyn Future<Output = Vec<(usize, Result<Outcome>)>> + Send + 'a>>;
+
+/// Waits for all at once.
+async fn join(mut chases: Vec<Chase<'_>>) -> Vec<Vec<(usize, Result<Outcome>)>> {
+    let mut done = Vec::with_capacity(chases.len());
+    poll_fn(|context| {
+        chases.retain_mut(|chase| match chase.as_mut().poll(context) {
+            Poll::Ready(results) => {
+                done.push(results);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if chases.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    done
+}
+
+enum Pursued {
+    Send(Command),
+    Done(Result<Outcome>),
+}
+
+impl Pursuit {
+    fn new(key: Key, command: Command) -> Pursuit {
+        Pursuit { key, operation: Operation::new(command), last: None }
+    }
 }
 
 impl SessionRing {
@@ -120,37 +161,74 @@ impl SessionRing {
     /// Executes one command at the owner of `key`.
     pub(crate) async fn execute(&self, key: Key, command: Command) -> Result<Outcome> {
         let deadline = Instant::now() + self.0.request_timeout;
-        let mut operation = Operation::new(command);
-        let answer = self.send(key, operation.start(), deadline).await;
-        self.finish(key, operation, answer, deadline).await
+        let mut pursuit = Pursuit::new(key, command);
+        let mut command = pursuit.operation.start();
+        loop {
+            let answer = self.send(key, command, deadline).await;
+            match self.pursue(&mut pursuit, answer) {
+                Pursued::Send(next) => command = next,
+                Pursued::Done(result) => return result,
+            }
+        }
     }
 
     /// Executes many commands, all nodes at once, one round trip each; one result per command, in order.
     pub(crate) async fn execute_many(&self, commands: Vec<(Key, Command)>) -> Vec<Result<Outcome>> {
         let deadline = Instant::now() + self.0.request_timeout;
-        let mut started: Vec<_> =
-            commands.into_iter().map(|(key, command)| (key, Operation::new(command), None)).collect();
-        let submitted: Vec<_> = {
+        let mut results: Vec<Option<Result<Outcome>>> = commands.iter().map(|_| None).collect();
+        let mut by_node: Vec<Vec<(usize, Pursuit)>> = Vec::new();
+        {
             let view = self.0.view.load();
-            let mut by_node: Vec<(Vec<usize>, Vec<Request>)> = vec![Default::default(); view.nodes.len()];
-            for (i, (key, operation, _)) in started.iter_mut().enumerate() {
-                let (indices, requests) = &mut by_node[view.topology.ring.owner_index(key.token()).get()];
-                indices.push(i);
-                let fence = view.topology.fence;
-                requests.push(Request { key: *key, command: operation.start(), fence, deadline });
-            }
-            let groups = by_node.into_iter().zip(&view.nodes).filter(|((indices, _), _)| !indices.is_empty());
-            groups.map(|((indices, requests), node)| (indices, node.submit_many(requests))).collect()
-        };
-        for (indices, answers) in submitted {
-            for (i, answer) in indices.into_iter().zip(answers.await) {
-                started[i].2 = Some(answer);
+            by_node.resize_with(view.nodes.len(), Vec::new);
+            for (i, (key, command)) in commands.into_iter().enumerate() {
+                let owner = view.topology.ring.owner_index(key.token());
+                by_node[owner.get()].push((i, Pursuit::new(key, command)));
             }
         }
-        let mut results = Vec::with_capacity(started.len());
-        for (key, operation, answer) in started {
-            let answer = answer.unwrap_or(Ok(Outcome::Absent));
-            results.push(self.finish(key, operation, answer, deadline).await);
+        let chases = by_node.into_iter().filter(|pursuits| !pursuits.is_empty());
+        let chases = chases.map(|pursuits| Box::pin(self.chase(pursuits, deadline)) as Chase<'_>);
+        for (i, result) in join(chases.collect()).await.into_iter().flatten() {
+            results[i] = Some(result);
+        }
+        results.into_iter().map(|result| result.unwrap_or(Ok(Outcome::Absent))).collect()
+    }
+
+    /// Pursues operations of one node until all have a result. What has to be sent again goes together, too, and
+    /// waits for no other node.
+    async fn chase(
+        &self,
+        mut pursuits: Vec<(usize, Pursuit)>,
+        deadline: Instant,
+    ) -> Vec<(usize, Result<Outcome>)> {
+        let mut results = Vec::with_capacity(pursuits.len());
+        let mut sending: Vec<(usize, Command)> =
+            pursuits.iter_mut().map(|(_, pursuit)| pursuit.operation.start()).enumerate().collect();
+        while !sending.is_empty() {
+            let mut by_node: BTreeMap<usize, (Vec<usize>, Vec<Request>)> = BTreeMap::new();
+            let submitted: Vec<_> = {
+                let view = self.0.view.load();
+                let fence = view.topology.fence;
+                for (at, command) in sending.drain(..) {
+                    let key = pursuits[at].1.key;
+                    let owner = view.topology.ring.owner_index(key.token()).get();
+                    let (places, requests) = by_node.entry(owner).or_default();
+                    places.push(at);
+                    requests.push(Request { key, command, fence, deadline });
+                }
+                let groups = by_node.into_iter();
+                groups
+                    .map(|(owner, (places, requests))| (places, view.nodes[owner].submit_many(requests)))
+                    .collect()
+            };
+            for (places, answers) in submitted {
+                for (at, answer) in places.into_iter().zip(answers.await) {
+                    let (i, pursuit) = &mut pursuits[at];
+                    match self.pursue(pursuit, answer) {
+                        Pursued::Send(command) => sending.push((at, command)),
+                        Pursued::Done(result) => results.push((*i, result)),
+                    }
+                }
+            }
         }
         results
     }
@@ -162,35 +240,28 @@ impl SessionRing {
         view.nodes[owner.get()].submit(Request { key, command, fence, deadline })
     }
 
-    async fn finish(
-        &self,
-        key: Key,
-        mut operation: Operation,
-        mut answer: Answer,
-        deadline: Instant,
-    ) -> Result<Outcome> {
-        let mut last: Option<Error> = None;
-        loop {
-            let step = match answer {
-                Ok(outcome) => operation.answered(outcome),
-                Err(failure) => {
-                    let step = match failure {
-                        Failure::Unsent(_) => operation.unsent(),
-                        Failure::Lost(_) => operation.lost(),
-                    };
-                    // Why it was lost says more than why it could not be sent again.
-                    if last.is_none() || matches!(failure, Failure::Lost(_)) {
-                        last = Some(failure.into_error());
-                    }
-                    step
+    /// What comes after `answer`.
+    fn pursue(&self, pursuit: &mut Pursuit, answer: Answer) -> Pursued {
+        let Pursuit { key, operation, last } = pursuit;
+        let step = match answer {
+            Ok(outcome) => operation.answered(outcome),
+            Err(failure) => {
+                let step = match failure {
+                    Failure::Unsent(_) => operation.unsent(),
+                    Failure::Lost(_) => operation.lost(),
+                };
+                // Why it was lost says more than why it could not be sent again.
+                if last.is_none() || matches!(failure, Failure::Lost(_)) {
+                    *last = Some(failure.into_error());
                 }
-            };
-            match step {
-                Step::Done(outcome) => return Ok(outcome),
-                Step::Send(command) => answer = self.send(key, command, deadline).await,
-                Step::Failed => return Err(last.unwrap_or_else(|| self.indeterminate(&key, None))),
-                Step::Indeterminate => return Err(self.indeterminate(&key, last)),
+                step
             }
+        };
+        match step {
+            Step::Done(outcome) => Pursued::Done(Ok(outcome)),
+            Step::Send(command) => Pursued::Send(command),
+            Step::Failed => Pursued::Done(Err(last.take().unwrap_or_else(|| self.indeterminate(key, None)))),
+            Step::Indeterminate => Pursued::Done(Err(self.indeterminate(key, last.take()))),
         }
     }
 
