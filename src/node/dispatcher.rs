@@ -15,15 +15,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, sleep_until, timeout, timeout_at},
-};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::{
     Batch, BatchReply, Clocks, Failure, Limits, Link, Node, Standing, Transport,
     admission::{admit, refused},
-    queue::{Job, Load, Waiting},
+    queue::{Inbox, Job, Load, Waiting},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -96,7 +93,7 @@ impl<T: Transport> Dispatcher<T> {
     /// Puts a task between `node` and its transport. Without a `link` it begins by connecting.
     pub(crate) fn spawn(
         node: &Node,
-        inbox: mpsc::UnboundedReceiver<Job>,
+        inbox: Inbox,
         limits: Limits,
         transport: T,
         link: Result<T::Link, Error>,
@@ -123,9 +120,8 @@ impl<T: Transport> Dispatcher<T> {
         tokio::spawn(dispatcher.run(inbox));
     }
 
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Job>) {
+    async fn run(mut self, mut inbox: Inbox) {
         let mut jobs = Vec::with_capacity(INBOX_BATCH);
-        let mut closing: Option<oneshot::Sender<()>> = None;
         let mut open = true;
         // Armed at the earliest deadline that was known; when it fires early, it is armed anew. So a queue that
         // moves costs no timer per request.
@@ -143,16 +139,13 @@ impl<T: Transport> Dispatcher<T> {
                 landed = land(&mut self.reads.flight) => self.landed(landed),
                 landed = land(&mut self.scripts.flight) => self.landed(landed),
                 changed = self.state.changed() => self.change(changed),
-                count = inbox.recv_many(&mut jobs, INBOX_BATCH), if open => {
+                count = inbox.jobs.recv_many(&mut jobs, INBOX_BATCH), if open => {
                     open = count > 0;
                     for job in jobs.drain(..) {
                         match job {
                             Job::One(waiting) => self.enqueue(waiting),
                             Job::Many(group) => group.into_iter().for_each(|waiting| self.enqueue(waiting)),
-                            Job::Close(done) => {
-                                inbox.close();
-                                closing = Some(done);
-                            }
+                            Job::Close => inbox.jobs.close(),
                         }
                     }
                 }
@@ -163,9 +156,9 @@ impl<T: Transport> Dispatcher<T> {
             }
             self.depart();
         }
-        if let Some(done) = closing {
-            let _ = done.send(());
-        }
+        // The connection goes before whoever waits for the end hears of it.
+        drop(self);
+        drop(inbox);
     }
 
     fn is_idle(&self) -> bool {

@@ -185,6 +185,27 @@ async fn closing_lets_what_was_submitted_finish() {
 }
 
 #[tokio::test]
+async fn every_close_waits_for_the_end() {
+    let (_server, proxy, node) = node_behind_proxy().await;
+    proxy.hold(sessionring_testkit::Direction::ToClient, true);
+    let mut answer = tokio::spawn(node.node.submit(node.request(1, create(1))));
+    tokio::task::yield_now().await;
+    let mut first = tokio::spawn(node.node.close());
+    let mut second = tokio::spawn(node.node.close());
+    let moment = Duration::from_millis(20);
+    assert!(tokio::time::timeout(moment, &mut first).await.is_err());
+    assert!(tokio::time::timeout(moment, &mut second).await.is_err());
+    let mut third = tokio::spawn(node.node.close());
+    assert!(tokio::time::timeout(moment, &mut third).await.is_err());
+    assert!(!answer.is_finished());
+    proxy.hold(sessionring_testkit::Direction::ToClient, false);
+    for closed in [first, second, third] {
+        closed.await.unwrap();
+    }
+    assert!(matches!((&mut answer).await.unwrap(), Ok(Outcome::Applied(_))));
+}
+
+#[tokio::test]
 async fn a_flight_on_a_lost_connection_does_not_break_the_next_one() {
     let (_server, proxy, node) = node_behind_proxy().await;
     proxy.blackhole(true);
