@@ -378,17 +378,12 @@ async fn fly<L: Link>(id: NodeId, link: L, mut cargo: Cargo) -> Result<(), Error
         if let Ok(Ok(())) = admitted {
             let (again, done): (Vec<_>, Vec<_>) =
                 batches.into_iter().zip(replies).partition(|(_, reply)| forgot(reply));
-            for (batch, reply) in done {
-                cargo.hand_out(&id, batch, reply)?;
-            }
+            cargo.hand_out_all(&id, done)?;
             batches = again.into_iter().map(|(batch, _)| batch).collect();
             replies = cargo.exchange(&id, &link, &batches).await?;
         }
     }
-    for (batch, reply) in batches.into_iter().zip(replies) {
-        cargo.hand_out(&id, batch, reply)?;
-    }
-    Ok(())
+    cargo.hand_out_all(&id, batches.into_iter().zip(replies))
 }
 
 impl Cargo {
@@ -423,7 +418,27 @@ impl Cargo {
         }
     }
 
-    /// Gives the requests of one batch their answers.
+    /// Gives the requests of each batch the answers of that batch, also when another one broke the connection: what
+    /// the node executed is not unsent because of that. Requests without an answer go down with the connection.
+    fn hand_out_all(
+        &mut self,
+        id: &NodeId,
+        replies: impl IntoIterator<Item = (Range<usize>, BatchReply)>,
+    ) -> Result<(), Error> {
+        let mut fit = Ok(());
+        for (batch, reply) in replies {
+            let handed = self.hand_out(id, batch, reply);
+            fit = fit.and(handed);
+        }
+        if let Err(error) = &fit {
+            // Only what the node refused is still open.
+            let failure = Failure::Unsent(error.clone());
+            self.requests.iter_mut().for_each(|waiting| waiting.answer(Err(failure.clone())));
+        }
+        fit
+    }
+
+    /// Gives the requests of one batch their answers. An error says that the connection is of no use.
     fn hand_out(&mut self, id: &NodeId, batch: Range<usize>, reply: BatchReply) -> Result<(), Error> {
         let fence = self.fence;
         let mut fail = |failure: Failure| {
@@ -433,8 +448,7 @@ impl Cargo {
             BatchReply::Refused(stored) => fail(Failure::Unsent(refused(id, &fence, stored.as_deref()))),
             BatchReply::Failed(failure) => fail(failure),
             BatchReply::Broken(failure) => {
-                // The rest of the flight goes down with the connection.
-                self.requests.iter_mut().for_each(|waiting| waiting.answer(Err(failure.clone())));
+                fail(failure.clone());
                 return Err(failure.into_error());
             }
             BatchReply::Done(answers) => {

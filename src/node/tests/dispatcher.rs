@@ -1,6 +1,8 @@
 //! The dispatcher on real servers: batches, faults, bounds.
 
-use sessionring_testkit::{FaultProxy, RedisServer, Reply};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use sessionring_testkit::{FakeServer, FaultProxy, RedisServer, Reply, Script};
 
 use super::*;
 use crate::protocol::Outcome;
@@ -181,6 +183,46 @@ async fn closing_lets_what_was_submitted_finish() {
     match node.run(1, Command::Read).await {
         Err(Failure::Unsent(error)) => assert!(error.is_closed(), "{error}"),
         other => panic!("{other:?}"),
+    }
+}
+
+/// A user who loses a permission for a moment: of three batches in one flight the second is refused.
+#[tokio::test]
+async fn a_batch_that_breaks_the_connection_says_nothing_of_the_others() {
+    let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+    let (client, scripts) = (std::sync::Mutex::new(server.client().unwrap()), AtomicU32::new(0));
+    let refusing = FakeServer::start(Script::respond(move |args| {
+        if args[0] == b"EVALSHA" && scripts.fetch_add(1, Relaxed) == 1 {
+            return b"-NOPERM this user has no permissions to run the 'evalsha' command\r\n".to_vec();
+        }
+        encode(&client.lock().unwrap().command(args).unwrap())
+    }))
+    .unwrap();
+    let limits = Limits { script_batch: 2, ..Limits::default() };
+    let node = TestNode::connect("refused", &refusing.address(), limits).await;
+    let requests = (0..6).map(|key| node.request(key, create(u64::from(key)))).collect();
+    for (key, answer) in node.node.submit_many(requests).await.into_iter().enumerate() {
+        match (key, answer) {
+            (2 | 3, Err(Failure::Unsent(error))) => assert!(error.is_configuration(), "{error}"),
+            (0 | 1 | 4 | 5, Ok(Outcome::Applied(_))) => {}
+            (key, other) => panic!("key {key}: {other:?}"),
+        }
+    }
+    assert_eq!(server.command(&["DBSIZE"]).unwrap(), Reply::Int(4 + 3));
+}
+
+fn encode(reply: &Reply) -> Vec<u8> {
+    match reply {
+        Reply::Simple(text) => format!("+{text}\r\n").into(),
+        Reply::Error(text) => format!("-{text}\r\n").into(),
+        Reply::Int(n) => format!(":{n}\r\n").into(),
+        Reply::Nil => b"$-1\r\n".to_vec(),
+        Reply::Bulk(bytes) => [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat(),
+        Reply::Array(parts) => {
+            let mut bytes = format!("*{}\r\n", parts.len()).into_bytes();
+            parts.iter().for_each(|part| bytes.extend(encode(part)));
+            bytes
+        }
     }
 }
 
