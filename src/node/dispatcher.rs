@@ -375,7 +375,13 @@ async fn fly<L: Link>(id: NodeId, link: L, mut cargo: Cargo) -> Result<(), Error
         // The node has lost its memory. Give it its fence back and send once more what it refused.
         let admitted =
             timeout_at(cargo.last_deadline(), admit(&id, &link, &cargo.fence, Standing::default())).await;
-        if let Ok(Ok(())) = admitted {
+        let admitted = admitted.unwrap_or_else(|_| Err(overdue(&id)));
+        if let Err(error) = admitted {
+            // Whoever this is, it cannot be used: connect again, which looks closer.
+            for reply in replies.iter_mut().filter(|reply| forgot(reply)) {
+                *reply = BatchReply::Broken(Failure::Unsent(error.clone()));
+            }
+        } else {
             let (again, done): (Vec<_>, Vec<_>) =
                 batches.into_iter().zip(replies).partition(|(_, reply)| forgot(reply));
             cargo.hand_out_all(&id, done)?;
@@ -440,23 +446,19 @@ impl Cargo {
 
     /// Gives the requests of one batch their answers. An error says that the connection is of no use.
     fn hand_out(&mut self, id: &NodeId, batch: Range<usize>, reply: BatchReply) -> Result<(), Error> {
-        let fence = self.fence;
-        let mut fail = |failure: Failure| {
-            self.requests[batch.clone()].iter_mut().for_each(|waiting| waiting.answer(Err(failure.clone())));
+        let count = batch.len();
+        let all = |failure: Failure| vec![Err(failure); count];
+        let (answers, fit) = match reply {
+            BatchReply::Refused(stored) => {
+                (all(Failure::Unsent(refused(id, &self.fence, stored.as_deref()))), Ok(()))
+            }
+            BatchReply::Failed(failure) => (all(failure), Ok(())),
+            BatchReply::Broken(failure) => (all(failure.clone()), Err(failure.into_error())),
+            BatchReply::Done(answers) => (answers, Ok(())),
+            BatchReply::Last(answers, error) => (answers, Err(error)),
         };
-        match reply {
-            BatchReply::Refused(stored) => fail(Failure::Unsent(refused(id, &fence, stored.as_deref()))),
-            BatchReply::Failed(failure) => fail(failure),
-            BatchReply::Broken(failure) => {
-                fail(failure.clone());
-                return Err(failure.into_error());
-            }
-            BatchReply::Done(answers) => {
-                let waiting = self.requests[batch].iter_mut();
-                waiting.zip(answers).for_each(|(waiting, answer)| waiting.answer(answer));
-            }
-        }
-        Ok(())
+        self.requests[batch].iter_mut().zip(answers).for_each(|(waiting, answer)| waiting.answer(answer));
+        fit
     }
 }
 

@@ -151,6 +151,8 @@ pub(crate) struct Batch<'a> {
 pub(crate) enum BatchReply {
     /// One answer for each request.
     Done(Vec<Answer>),
+    /// The same, and the connection is of no use any more.
+    Last(Vec<Answer>, Error),
     /// The node holds another fence; nothing was executed.
     Refused(Option<Vec<u8>>),
     /// The node answered with an error for the batch as a whole.

@@ -39,6 +39,11 @@ pub(super) fn of_batch(id: &NodeId, error: &ServerError) -> BatchReply {
     }
 }
 
+/// The error for a server that refused a write because it is a replica.
+pub(super) fn read_only(id: &NodeId, text: &str) -> Error {
+    of_code(id, "READONLY", text)
+}
+
 /// The error for an answer of the server that is an error.
 pub(super) fn of_server(id: &NodeId, error: &ServerError) -> Error {
     of_code(id, error.code(), error.details().unwrap_or_default())

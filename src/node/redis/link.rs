@@ -184,7 +184,14 @@ impl RedisLink {
                 records.collect::<Option<Vec<_>>>()
             }
             Value::Array(values) if !packed.reads && values.len() == packed.requests + 1 => {
-                values.into_iter().skip(1).map(|value| script::decode(id, value)).collect()
+                // The server has become a replica: its reads are no longer to be trusted either.
+                let demoted =
+                    values.iter().find_map(script::read_only).map(|text| failure::read_only(id, &text));
+                let answers = values.into_iter().skip(1).map(|value| script::decode(id, value)).collect();
+                match (answers, demoted) {
+                    (Some(answers), Some(error)) => return BatchReply::Last(answers, error),
+                    (answers, _) => answers,
+                }
             }
             _ => None,
         };
