@@ -198,12 +198,25 @@ fn milliseconds(value: Value) -> Option<Millis> {
     let Value::Array(parts) = value else { return None };
     let mut parts = parts.into_iter().map(|part| text(part)?.parse::<u64>().ok());
     let (seconds, micros) = (parts.next()??, parts.next()??);
-    seconds.checked_mul(1000)?.checked_add(micros / 1000)
+    // Times of records have 48 bits.
+    seconds.checked_mul(1000)?.checked_add(micros / 1000).filter(|time| *time < 1 << 48)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_beyond_48_bits_are_no_times() {
+        let time = |seconds: &str| {
+            let parts = [seconds, "999999"].map(|part| Value::BulkString(part.into()));
+            milliseconds(Value::Array(parts.to_vec()))
+        };
+        assert_eq!(time("1700000000"), Some(1_700_000_000_999));
+        for seconds in ["281474976711", "9223372036854776", "18446744073709551615", "-1", "x"] {
+            assert_eq!(time(seconds), None, "{seconds}");
+        }
+    }
 
     #[test]
     fn info_fields_are_whole_names() {
