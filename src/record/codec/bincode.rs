@@ -4,12 +4,13 @@ use bincode::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Codec, CodecError, CodecId};
+use super::{Codec, CodecError, CodecId, shallow::Shallow};
 
 /// bincode 2.0.1, standard configuration: little-endian, variable-length integers. The default: fastest and
 /// smallest, but positional, so that a type which gains or loses a field no longer reads its live sessions.
 ///
-/// It carries at most 16 MiB, and no type that describes itself (such as `serde_json::Value`).
+/// It carries at most 16 MiB, no type that describes itself (such as `serde_json::Value`), and reads at most 256
+/// levels of values in each other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bincode;
 
@@ -40,11 +41,12 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
 }
 
 fn decode<T: DeserializeOwned>(payload: &[u8], config: impl Config) -> Result<T, CodecError> {
-    let (value, used) = bincode::serde::decode_from_slice(payload, config).map_err(|error| match error {
-        // A message of the type's own may quote the value.
-        DecodeError::OtherString(_) => CodecError::new("bincode does not fit the type"),
-        error => CodecError::new(error),
-    })?;
+    let (Shallow(value), used) =
+        bincode::serde::decode_from_slice(payload, config).map_err(|error| match error {
+            // A message of the type's own may quote the value.
+            DecodeError::OtherString(_) => CodecError::new("bincode does not fit the type"),
+            error => CodecError::new(error),
+        })?;
     if used != payload.len() {
         return Err(CodecError::new(format_args!("{} bytes are left over", payload.len() - used)));
     }
