@@ -79,6 +79,10 @@ fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
             ErrorKind::Configuration,
             "the ACL of this user does not allow what sessionring needs; docs/operations.md lists the rules",
         ),
+        // SELECT, as part of connecting.
+        "ERR" if text.contains("DB index") => {
+            (ErrorKind::Configuration, "the server has no database of this number; check the address")
+        }
         "CLUSTERDOWN" | "MOVED" | "CROSSSLOT" => (
             ErrorKind::Configuration,
             "the server is a member of a Redis Cluster; sessionring needs plain servers",
