@@ -33,8 +33,7 @@ const INBOX_BATCH: usize = 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Answers whether the connection can still be used.
-type Flying = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+type Flying = Pin<Box<dyn Future<Output = Landed> + Send>>;
 type Connecting<L> = Pin<Box<dyn Future<Output = Result<L, Error>> + Send>>;
 type Closed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -89,6 +88,13 @@ struct Flight {
     flying: Flying,
 }
 
+struct Landed {
+    /// Whether the connection can still be used.
+    fit: Result<(), Error>,
+    /// What never left, because the connection was gone already: it goes with the next one.
+    kept: Vec<Waiting>,
+}
+
 impl<T: Transport> Dispatcher<T> {
     /// Puts a task between `node` and its transport. Without a `link` it begins by connecting.
     pub(crate) fn spawn(
@@ -136,8 +142,8 @@ impl<T: Transport> Dispatcher<T> {
             }
             tokio::select! {
                 biased;
-                landed = land(&mut self.reads.flight) => self.landed(landed),
-                landed = land(&mut self.scripts.flight) => self.landed(landed),
+                (connection, landed) = land(&mut self.reads.flight) => self.landed(connection, landed),
+                (connection, landed) = land(&mut self.scripts.flight) => self.landed(connection, landed),
                 changed = self.state.changed() => self.change(changed),
                 count = inbox.jobs.recv_many(&mut jobs, INBOX_BATCH), if open => {
                     open = count > 0;
@@ -165,7 +171,11 @@ impl<T: Transport> Dispatcher<T> {
         [&self.reads, &self.scripts].iter().all(|lane| lane.waiting.is_empty() && lane.flight.is_none())
     }
 
-    fn enqueue(&mut self, mut waiting: Waiting) {
+    fn enqueue(&mut self, waiting: Waiting) {
+        self.put(waiting, VecDeque::push_back);
+    }
+
+    fn put(&mut self, mut waiting: Waiting, push: fn(&mut VecDeque<Waiting>, Waiting)) {
         if let Some(down) = self.state.down() {
             self.load.subtract(1, waiting.request.weight());
             waiting.answer(Err(Failure::Unsent(self.unavailable(down))));
@@ -174,7 +184,7 @@ impl<T: Transport> Dispatcher<T> {
         let lane = if waiting.request.is_read() { &mut self.reads } else { &mut self.scripts };
         let deadline = waiting.request.deadline;
         lane.earliest = Some(lane.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
-        lane.waiting.push_back(waiting);
+        push(&mut lane.waiting, waiting);
     }
 
     /// Sends what waits, on every lane that is free.
@@ -194,9 +204,13 @@ impl<T: Transport> Dispatcher<T> {
         }
     }
 
-    fn landed(&mut self, (connection, landed): (u64, Result<(), Error>)) {
-        if landed.is_err() && connection == self.connections && matches!(self.state, State::Up { .. }) {
+    fn landed(&mut self, connection: u64, landed: Landed) {
+        if landed.fit.is_err() && connection == self.connections && matches!(self.state, State::Up { .. }) {
             self.connect(0, None);
+        }
+        for waiting in landed.kept.into_iter().rev() {
+            self.load.put_back(waiting.request.weight());
+            self.put(waiting, VecDeque::push_front);
         }
     }
 
@@ -359,17 +373,38 @@ impl Lane {
     }
 }
 
-async fn land(flight: &mut Option<Flight>) -> (u64, Result<(), Error>) {
+async fn land(flight: &mut Option<Flight>) -> (u64, Landed) {
     let Some(Flight { connection, flying }) = flight else { return std::future::pending().await };
     let landed = (*connection, flying.await);
     *flight = None;
     landed
 }
 
-/// Sends the batches and gives every request its answer. An error says that the connection is of no use.
-async fn fly<L: Link>(id: NodeId, link: L, mut cargo: Cargo) -> Result<(), Error> {
-    let mut batches = cargo.batches.clone();
-    let mut replies = cargo.exchange(&id, &link, &batches).await?;
+/// Sends the batches and gives every request its answer, unless the connection is gone already.
+async fn fly<L: Link>(id: NodeId, link: L, mut cargo: Cargo) -> Landed {
+    let batches = cargo.batches.clone();
+    let fit = match cargo.exchange(&id, &link, &batches).await {
+        Ok(replies) => match replies.first() {
+            Some(BatchReply::Closed(error)) => {
+                let fit = Err(error.clone());
+                cargo.requests.retain(|waiting| !waiting.is_answered());
+                return Landed { fit, kept: cargo.requests };
+            }
+            _ => deliver(id, link, cargo, batches, replies).await,
+        },
+        Err(error) => Err(error),
+    };
+    Landed { fit, kept: Vec::new() }
+}
+
+/// Gives every request its answer. An error says that the connection is of no use.
+async fn deliver<L: Link>(
+    id: NodeId,
+    link: L,
+    mut cargo: Cargo,
+    mut batches: Vec<Range<usize>>,
+    mut replies: Vec<BatchReply>,
+) -> Result<(), Error> {
     let forgot = |reply: &BatchReply| matches!(reply, BatchReply::Refused(None));
     if replies.iter().any(forgot) {
         // The node has lost its memory. Give it its fence back and send once more what it refused.
@@ -454,6 +489,7 @@ impl Cargo {
             }
             BatchReply::Failed(failure) => (all(failure), Ok(())),
             BatchReply::Broken(failure) => (all(failure.clone()), Err(failure.into_error())),
+            BatchReply::Closed(error) => (all(Failure::Unsent(error.clone())), Err(error)),
             BatchReply::Done(answers) => (answers, Ok(())),
             BatchReply::Last(answers, error) => (answers, Err(error)),
         };

@@ -159,6 +159,8 @@ pub(crate) enum BatchReply {
     Failed(Failure),
     /// The connection is of no use any more.
     Broken(Failure),
+    /// The connection was gone before anything was sent.
+    Closed(Error),
 }
 
 /// The handle of one node. Cheap to clone.

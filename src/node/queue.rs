@@ -170,6 +170,12 @@ impl Load {
         Err(waiting)
     }
 
+    /// Takes room for a request that had it before.
+    pub(crate) fn put_back(&self, bytes: usize) {
+        self.0.requests.fetch_add(1, Relaxed);
+        self.0.bytes.fetch_add(bytes, Relaxed);
+    }
+
     pub(crate) fn subtract(&self, requests: usize, bytes: usize) {
         self.0.requests.fetch_sub(requests, Relaxed);
         self.0.bytes.fetch_sub(bytes, Relaxed);

@@ -60,7 +60,7 @@ impl Link for RedisLink {
         let commands = parcel.commands;
         if self.shared.closed.has_changed().is_err() {
             let error = Error::at(ErrorKind::Unavailable, &self.shared.id, "the connection was closed");
-            return commands.iter().map(|_| BatchReply::Broken(Failure::Unsent(error.clone()))).collect();
+            return commands.iter().map(|_| BatchReply::Closed(error.clone())).collect();
         }
         let values = match self.send(commands.iter().map(|packed| &packed.command)).await {
             Ok(values) => values,

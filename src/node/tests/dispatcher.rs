@@ -122,6 +122,29 @@ async fn an_idle_connection_that_breaks_costs_no_request() {
     }
 }
 
+/// The connection ends at the very moment at which requests arrive: what did not leave waits for the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_meets_a_closed_connection_is_not_refused() {
+    let (server, node) = node().await;
+    for round in 0..500 {
+        let reading = tokio::spawn(node.node.submit(node.request(1, Command::Read)));
+        for _ in 0..round % 4 {
+            tokio::task::yield_now().await;
+        }
+        server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap();
+        let first = reading.await.unwrap();
+        assert!(matches!(first, Ok(Outcome::Absent) | Err(Failure::Lost(_))), "{first:?}");
+        // Until the next connection stands, so that the next round does not hit it in its handshake.
+        loop {
+            match node.run(2, Command::Read).await {
+                Ok(_) => break,
+                Err(Failure::Lost(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_goes_silent_fails_requests_at_their_deadline_and_then_at_once() {
     let (_server, proxy, node) = node_behind_proxy().await;
