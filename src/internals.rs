@@ -49,13 +49,14 @@ pub enum Reply {
 pub fn server_reply(answer: &[u8], fence: &Fence, reads: bool, requests: usize) -> Reply {
     match raw::batch_reply(&node(), answer, fence, reads, requests) {
         None => Reply::Garbage,
-        Some(BatchReply::Done(answers)) => {
+        Some(BatchReply::Done(answers) | BatchReply::Last(answers, _)) => {
             Reply::Done(answers.into_iter().map(|answer| answer.map_err(Failure::into_error)).collect())
         }
         Some(BatchReply::Refused(stored)) => Reply::Refused(stored),
         Some(BatchReply::Failed(failure) | BatchReply::Broken(failure)) => {
             Reply::Failed(failure.into_error())
         }
+        Some(BatchReply::Closed(error)) => Reply::Failed(error),
     }
 }
 

@@ -436,6 +436,34 @@ fn plain(text: &str) -> String {
     text.replace("3600.1 s", "3600.0 s").replace('|', "\\|")
 }
 
+#[tokio::test]
+async fn addresses_with_everything_in_them() {
+    let password = "p@ss:w/rd%?#";
+    let locked = RedisServer::builder().password(password).start().unwrap();
+    let at = format!("default:p%40ss%3Aw%2Frd%25%3F%23@127.0.0.1:{}", locked.port());
+    for address in [
+        format!("redis://{at}"),
+        format!("redis://{at}/3"),
+        format!("valkey://{}/4", at.trim_start_matches("default")),
+        format!("redis://{at}/5?protocol=resp3"),
+    ] {
+        let ring = nodes([address.clone()]).connect().await.unwrap_or_else(|e| panic!("{address}: {e}"));
+        let id = logins(&ring).create(&login(1)).await.unwrap();
+        assert_eq!(logins(&ring).get(&id).await.unwrap(), Some(login(1)));
+    }
+    let error = refused([format!("redis://{at}/99")]).await;
+    says(&error, Error::is_configuration, &["no database of this number"]);
+    let error = refused(["unix:/no/such/socket".to_owned()]).await;
+    says(&error, Error::is_unavailable, &["/no/such/socket"]);
+}
+
+#[test]
+fn the_builder_shows_no_password() {
+    let builder = SessionRing::builder().node("a", "redis://app:hunter2@10.0.0.1");
+    let shown = format!("{builder:?}");
+    assert!(shown.contains("\"a\"") && !shown.contains("hunter2"), "{shown}");
+}
+
 #[test]
 fn a_handle_that_outlives_its_runtime_says_so_and_never_hangs() {
     let server = server();

@@ -79,6 +79,23 @@ async fn a_dead_node_costs_only_its_own_sessions_and_comes_back_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_hangs_costs_the_others_no_answer_in_a_call_for_many() {
+    let servers = servers(2);
+    let ring = on(&servers).request_timeout(Duration::from_secs(2)).connect().await.unwrap();
+    let sessions = logins(&ring);
+    servers[1].stop_process().unwrap();
+    let ids: Vec<_> = (0..100).map(|_| SessionId::generate().unwrap()).collect();
+    let results = sessions.get_many(&ids).await;
+    servers[1].continue_process().unwrap();
+    for (id, result) in ids.iter().zip(results) {
+        match ring.owner(id).as_str() {
+            "a" => assert_eq!(result.unwrap(), None),
+            _ => assert!(result.unwrap_err().is_unavailable()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_application_starts_while_a_node_is_down() {
     let servers = servers(3);
     let first = on(&servers).connect().await.unwrap();
@@ -90,6 +107,48 @@ async fn an_application_starts_while_a_node_is_down() {
     assert!(sessions.get(&ids[2]).await.unwrap_err().is_unavailable());
     servers[2].restart().unwrap();
     until(&sessions, &ids[2], true).await;
+}
+
+/// A fail-over: the server behind the address becomes a replica of another one, and nobody closes the connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demoted_server_is_not_read_from_for_ever() {
+    let old = servers(1);
+    let ring = on(&old).connect().await.unwrap();
+    let sessions = logins(&ring);
+    let id = sessions.create(&login(1)).await.unwrap();
+    let new = RedisServer::builder().replica_of(&old[0]).start().unwrap();
+    new.wait_for_link().unwrap();
+    new.command(&["REPLICAOF", "NO", "ONE"]).unwrap().ok().unwrap();
+    old[0].command(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]).unwrap().ok().unwrap();
+    old[0].wait_for_link().unwrap();
+    // The user logs out at the new primary. The old one may hear of it late, or never.
+    let error = sessions.delete(&id).await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("replica"), "{error}");
+    let error = sessions.get(&id).await.unwrap_err();
+    assert!(error.to_string().contains("replica"), "{error}");
+    // It comes back as a primary.
+    old[0].command(&["REPLICAOF", "NO", "ONE"]).unwrap().ok().unwrap();
+    let begin = Instant::now();
+    while sessions.delete(&id).await.is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "it is never found again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(sessions.get(&id).await.unwrap(), None);
+}
+
+/// A replica of an empty server has lost its fence, too, and cannot be given it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_cannot_be_initialised_again_says_why() {
+    let servers = servers(2);
+    let ring = on(&servers[..1]).connect().await.unwrap();
+    let sessions = logins(&ring);
+    let id = sessions.create(&login(1)).await.unwrap();
+    servers[0].command(&["REPLICAOF", "127.0.0.1", &servers[1].port().to_string()]).unwrap().ok().unwrap();
+    servers[0].wait_for_link().unwrap();
+    for _ in 0..2 {
+        let error = sessions.get(&id).await.unwrap_err();
+        assert!(error.to_string().contains("replica"), "{error}");
+    }
 }
 
 /// One ring behind a proxy, with a short deadline, and a session.

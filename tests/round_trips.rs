@@ -2,7 +2,8 @@
 
 mod support;
 
-use sessionring_testkit::{FaultProxy, MonitorLine};
+use sessionring::{SessionId, SessionRing};
+use sessionring_testkit::{Direction, FaultProxy, MonitorLine, RedisServer};
 use support::{Login, login, logins, nodes, on, servers};
 
 fn names(lines: &[MonitorLine]) -> Vec<String> {
@@ -59,32 +60,108 @@ async fn the_script_does_what_it_has_to_and_no_more() {
     assert_eq!(cost(), ["GET", "TIME", "GETRANGE", "PTTL", "DEL", "SET", "INCR"]);
 }
 
+/// Three real nodes, each behind a proxy that counts.
+struct Counted {
+    proxies: Vec<FaultProxy>,
+    ring: SessionRing,
+    _servers: Vec<RedisServer>,
+}
+
+impl Counted {
+    async fn connect() -> Counted {
+        let servers = servers(3);
+        let proxies: Vec<FaultProxy> =
+            servers.iter().map(|server| FaultProxy::in_front_of(server).unwrap()).collect();
+        let ring = nodes(proxies.iter().map(FaultProxy::address)).connect().await.unwrap();
+        Counted { proxies, ring, _servers: servers }
+    }
+
+    /// The commands that these sessions take at each node, so many at a time.
+    fn commands(&self, ids: &[SessionId], at_a_time: u64) -> Vec<u64> {
+        let names = self.ring.ring().members().iter().map(|member| member.id().clone()).collect::<Vec<_>>();
+        let owned = names.iter().map(|name| ids.iter().filter(|id| self.ring.owner(id) == *name).count());
+        owned.map(|count| (count as u64).div_ceil(at_a_time)).collect()
+    }
+
+    fn arrived(&self) -> Vec<u64> {
+        self.proxies.iter().map(|proxy| proxy.counts().requests).collect()
+    }
+
+    /// Holds every answer back until so many commands have arrived at each node, which none of them waits for: so
+    /// they are one round trip. Nothing else may arrive.
+    async fn one_round_trip<T>(&self, commands: &[u64], operation: impl Future<Output = T>) -> T {
+        let before = self.arrived();
+        let hold = |on| self.proxies.iter().for_each(|proxy| proxy.hold(Direction::ToClient, on));
+        hold(true);
+        let ((), result) = tokio::join!(
+            async {
+                for ((proxy, before), commands) in self.proxies.iter().zip(&before).zip(commands) {
+                    while proxy.counts().requests < before + commands {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                hold(false);
+            },
+            operation
+        );
+        let added: Vec<u64> = self.arrived().iter().zip(before).map(|(now, before)| now - before).collect();
+        assert_eq!(added, commands);
+        result
+    }
+}
+
 #[tokio::test]
 async fn many_cost_one_round_trip_per_node() {
-    let servers = servers(3);
-    let proxies: Vec<FaultProxy> =
-        servers.iter().map(|server| FaultProxy::in_front_of(server).unwrap()).collect();
-    let ring = nodes(proxies.iter().map(FaultProxy::address)).connect().await.unwrap();
-    let logins = logins(&ring);
-    let cost = || -> Vec<u64> { proxies.iter().map(|proxy| proxy.take_counts().round_trips).collect() };
-    cost();
-
+    let counted = Counted::connect().await;
+    let logins = logins(&counted.ring);
     let values: Vec<Login> = (0..900).map(login).collect();
-    let ids: Vec<_> = logins.create_many(&values).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(cost(), [1, 1, 1]);
-    assert!(logins.get_many(&ids).await.iter().all(Result::is_ok));
-    assert_eq!(cost(), [1, 1, 1]);
+    let ids: Vec<_> = values.iter().map(|_| SessionId::generate().unwrap()).collect();
     let sessions: Vec<_> = ids.iter().cloned().zip(values).collect();
-    assert!(logins.set_many(&sessions).await.iter().all(Result::is_ok));
-    assert_eq!(cost(), [1, 1, 1]);
-    assert!(logins.touch_many(&ids).await.iter().all(Result::is_ok));
-    assert_eq!(cost(), [1, 1, 1]);
+    let (reads, scripts) = (counted.commands(&ids, 1024), counted.commands(&ids, 128));
+    assert!(scripts.iter().all(|&scripts| (2..=8).contains(&scripts)), "{scripts:?}");
+
+    let created = counted.one_round_trip(&scripts, logins.create_with_id_many(&sessions)).await;
+    assert!(created.iter().all(Result::is_ok));
+    let read = counted.one_round_trip(&reads, logins.get_many(&ids)).await;
+    assert!(read.iter().all(Result::is_ok));
+    let set = counted.one_round_trip(&scripts, logins.set_many(&sessions)).await;
+    assert!(set.iter().all(Result::is_ok));
+    let touched = counted.one_round_trip(&scripts, logins.touch_many(&ids)).await;
+    assert!(touched.iter().all(Result::is_ok));
+    let there = counted.one_round_trip(&scripts, logins.exists_many(&ids)).await;
+    assert!(there.iter().all(|there| matches!(there, Ok(true))));
+    let deleted = counted.one_round_trip(&scripts, logins.delete_many(&ids)).await;
+    assert!(deleted.iter().all(Result::is_ok));
+}
+
+/// A miss is looked at once more, all of them together; an update reads and writes together; and what answers were lost
+/// is sent again together.
+#[tokio::test]
+async fn second_steps_and_second_copies_travel_together() {
+    let counted = Counted::connect().await;
+    let logins = logins(&counted.ring);
+    let ids: Vec<_> = (0..900).map(|_| SessionId::generate().unwrap()).collect();
+    let (reads, scripts) = (counted.commands(&ids, 1024), counted.commands(&ids, 128));
+    let both: Vec<u64> = reads.iter().zip(&scripts).map(|(reads, scripts)| reads + scripts).collect();
+    let cost = |before: Vec<u64>| -> Vec<u64> {
+        counted.arrived().iter().zip(before).map(|(now, before)| now - before).collect()
+    };
+
+    let before = counted.arrived();
+    assert!(logins.get_many(&ids).await.iter().all(|result| matches!(result, Ok(None))));
+    assert_eq!(cost(before), both);
+
+    let sessions: Vec<_> = ids.iter().map(|id| (id.clone(), login(1))).collect();
+    assert!(logins.create_with_id_many(&sessions).await.iter().all(Result::is_ok));
+    let before = counted.arrived();
     assert!(logins.update_many(&ids, |_, l| l.user += 1).await.iter().all(Result::is_ok));
-    assert_eq!(cost(), [2, 2, 2]);
-    assert!(logins.exists_many(&ids).await.iter().all(Result::is_ok));
-    assert_eq!(cost(), [1, 1, 1]);
+    assert_eq!(cost(before), both);
+
+    let before = counted.arrived();
+    counted.proxies[0].cut_after_request();
     assert!(logins.delete_many(&ids).await.iter().all(Result::is_ok));
-    assert_eq!(cost(), [1, 1, 1]);
+    let again = cost(before)[0] - scripts[0];
+    assert!(again < 20, "the handshake and one more flight, not {again} commands");
 }
 
 #[tokio::test]
@@ -102,21 +179,4 @@ async fn one_connection_per_node_and_process() {
         assert!(task.await.unwrap().unwrap().is_some());
     }
     assert_eq!(proxy.counts().connections, 1);
-}
-
-#[tokio::test]
-async fn many_misses_cost_two_round_trips_per_node_and_no_more() {
-    let servers = servers(2);
-    let proxies: Vec<FaultProxy> =
-        servers.iter().map(|server| FaultProxy::in_front_of(server).unwrap()).collect();
-    let ring = nodes(proxies.iter().map(FaultProxy::address)).connect().await.unwrap();
-    let logins = logins(&ring);
-    let unknown: Vec<_> = (0..500).map(|_| sessionring::SessionId::generate().unwrap()).collect();
-    for proxy in &proxies {
-        let _ = proxy.take_counts();
-    }
-    assert!(logins.get_many(&unknown).await.iter().all(|result| matches!(result, Ok(None))));
-    for proxy in &proxies {
-        assert_eq!(proxy.counts().round_trips, 2);
-    }
 }

@@ -229,3 +229,20 @@ on_both! {
         assert_eq!(logins.get(&id).await.unwrap(), None);
     }
 }
+
+#[tokio::test]
+async fn the_longest_times_there_are_overflow_nothing() {
+    let ring = support::nodes(["memory:".to_owned()])
+        .request_timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX)
+        .max_clock_skew(Duration::MAX)
+        .connect()
+        .await
+        .unwrap();
+    let logins = logins(&ring);
+    let id = logins.create(&login(7)).await.unwrap();
+    logins.update(&id, |l| l.user = 8).await.unwrap();
+    assert_eq!(logins.get_many(std::slice::from_ref(&id)).await.len(), 1);
+    logins.delete(&id).await.unwrap();
+    ring.close().await;
+}

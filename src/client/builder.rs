@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -21,7 +22,7 @@ use crate::{
 ///
 /// All applications that use a ring give it the same name, nodes, weights and placement; one that differs is
 /// refused by the nodes instead of splitting the sessions.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Builder {
     name: String,
     nodes: Vec<(String, String, u32)>,
@@ -31,6 +32,9 @@ pub struct Builder {
     max_clock_skew: Duration,
     allow_eviction: bool,
 }
+
+/// Longer times mean the same, and sums with a point in time stay in range.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[derive(Debug, Clone, Copy)]
 enum Choice {
@@ -99,17 +103,17 @@ impl Builder {
         self
     }
 
-    /// How long a request may take, attempts and waiting included, before it fails; 1 s unless set.
+    /// How long a request may take, attempts and waiting included, before it fails; 1 s unless set, a year at most.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Builder {
-        self.request_timeout = timeout;
+        self.request_timeout = timeout.min(LONGEST);
         self
     }
 
-    /// How long connecting to one node may take, handshake included; 1 s unless set.
+    /// How long connecting to one node may take, handshake included; 1 s unless set, a year at most.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Builder {
-        self.limits.connect_timeout = timeout;
+        self.limits.connect_timeout = timeout.min(LONGEST);
         self
     }
 
@@ -128,10 +132,11 @@ impl Builder {
         self
     }
 
-    /// How far the nodes' clocks may be apart; 2 s unless set. Log-outs are remembered that much longer.
+    /// How far the nodes' clocks may be apart; 2 s unless set, a year at most. Log-outs are remembered that much
+    /// longer.
     #[must_use]
     pub fn max_clock_skew(mut self, skew: Duration) -> Builder {
-        self.max_clock_skew = skew;
+        self.max_clock_skew = skew.min(LONGEST);
         self
     }
 
@@ -305,6 +310,21 @@ impl Builder {
             }
             _ => Ok(founded),
         }
+    }
+}
+
+/// Without the addresses, which may hold passwords.
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("nodes", &self.nodes.iter().map(|(name, _, weight)| (name, weight)).collect::<Vec<_>>())
+            .field("placement", &self.placement)
+            .field("request_timeout", &self.request_timeout)
+            .field("limits", &self.limits)
+            .field("max_clock_skew", &self.max_clock_skew)
+            .field("allow_eviction", &self.allow_eviction)
+            .finish()
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 pub use self::builder::Builder;
@@ -133,33 +134,45 @@ impl SessionRing {
     pub(crate) async fn execute_many(&self, commands: Vec<(Key, Command)>) -> Vec<Result<Outcome>> {
         let deadline = Instant::now() + self.0.request_timeout;
         let mut results: Vec<Result<Outcome>> = vec![Ok(Outcome::Absent); commands.len()];
-        let started = commands.into_iter().enumerate();
-        let mut open: Vec<(usize, Running, Command)> = started
-            .map(|(i, (key, command))| {
-                let (running, command) = Running::start(key, command);
-                (i, running, command)
-            })
-            .collect();
-        while !open.is_empty() {
-            let groups = self.route_all(std::mem::take(&mut open), deadline);
-            let submitted: Vec<_> = groups
-                .into_iter()
-                .map(|group| (group.running, group.owner.submit_many(group.requests)))
-                .collect();
-            for (running, answers) in submitted {
-                for ((i, mut running), answer) in running.into_iter().zip(answers.await) {
+        let started = commands.into_iter().enumerate().map(|(i, (key, command))| {
+            let (running, command) = Running::start(key, command);
+            (i, running, command)
+        });
+        let groups = self.route_all(started, deadline).into_iter();
+        let finished = join_all(groups.map(|group| self.finish(group, deadline))).await;
+        for (i, result) in finished.into_iter().flatten() {
+            results[i] = result;
+        }
+        results
+    }
+
+    /// Carries on with the operations of one node until all have a result. What has to be sent again goes together,
+    /// too, and waits for no other node.
+    async fn finish(&self, group: Group, deadline: Instant) -> Vec<(usize, Result<Outcome>)> {
+        let mut results = Vec::with_capacity(group.running.len());
+        let mut groups = vec![group];
+        while !groups.is_empty() {
+            let mut again = Vec::new();
+            for Group { owner, running, requests } in groups {
+                let answers = owner.submit_many(requests).await;
+                for ((i, mut running), answer) in running.into_iter().zip(answers) {
                     match running.answered(self, answer) {
-                        Next::Send(command) => open.push((i, running, command)),
-                        Next::Done(result) => results[i] = result,
+                        Next::Send(command) => again.push((i, running, command)),
+                        Next::Done(result) => results.push((i, result)),
                     }
                 }
             }
+            groups = self.route_all(again, deadline);
         }
         results
     }
 
     /// Routes each command to its owner, one group per node.
-    fn route_all(&self, commands: Vec<(usize, Running, Command)>, deadline: Instant) -> Vec<Group> {
+    fn route_all(
+        &self,
+        commands: impl IntoIterator<Item = (usize, Running, Command)>,
+        deadline: Instant,
+    ) -> Vec<Group> {
         let view = self.0.view.load();
         let group = |owner: &Node| Group { owner: owner.clone(), running: Vec::new(), requests: Vec::new() };
         let mut groups: Vec<Group> = view.nodes.iter().map(group).collect();

@@ -19,48 +19,55 @@ use crate::{
 pub(crate) struct Clocks {
     limit: Duration,
     start: Instant,
-    ahead: Arc<Mutex<BTreeMap<NodeId, i64>>>,
+    readings: Arc<Mutex<BTreeMap<NodeId, Reading>>>,
 }
 
-/// How far a node's clock was ahead of our monotonic one, in ms. Only differences between nodes mean anything.
+/// How far a node's clock was ahead of our monotonic one, in ms, and how far off that may be. Only differences
+/// between nodes mean anything.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reading(i64);
+pub(crate) struct Reading {
+    ahead: i64,
+    doubt: u64,
+}
 
 impl Clocks {
     pub(crate) fn new(limit: Duration) -> Clocks {
-        Clocks { limit, start: Instant::now(), ahead: Arc::default() }
+        Clocks { limit, start: Instant::now(), readings: Arc::default() }
     }
 
     /// A node said `time` in answer to a question asked at `asked`; it is taken to have looked half way between
-    /// the question and now.
+    /// the question and now, but may have looked at either end.
     pub(crate) fn read(&self, time: Millis, asked: Instant) -> Reading {
-        let middle = asked + asked.elapsed() / 2;
-        Reading(time as i64 - middle.duration_since(self.start).as_millis() as i64)
+        let doubt = asked.elapsed() / 2;
+        let middle = (asked + doubt).duration_since(self.start);
+        Reading { ahead: time as i64 - middle.as_millis() as i64, doubt: doubt.as_millis() as u64 }
     }
 
     pub(crate) fn record(&self, node: &NodeId, reading: Reading) {
-        self.ahead.lock().insert(node.clone(), reading.0);
+        self.readings.lock().insert(node.clone(), reading);
     }
 
     /// Whether this node's clock agrees with the others'.
     pub(crate) fn check(&self, node: &NodeId) -> Result<(), Error> {
-        let ahead = self.ahead.lock();
-        match ahead.get(node).map(|&mine| mine - median_of_others(&ahead, node, mine)) {
-            Some(off) if off.unsigned_abs() > self.limit.as_millis() as u64 => Err(self.error(node, off)),
+        let readings = self.readings.lock();
+        match readings.get(node).map(|&mine| off(&readings, node, mine)) {
+            Some(off) if self.is_too_far(off) => Err(self.error(node, off)),
             _ => Ok(()),
         }
     }
 
     /// Whether all clocks agree; names the one that is furthest from the others.
     pub(crate) fn check_all(&self) -> Result<(), Error> {
-        let ahead = self.ahead.lock();
-        let offs = ahead.iter().map(|(node, &mine)| (node, mine - median_of_others(&ahead, node, mine)));
+        let readings = self.readings.lock();
+        let offs = readings.iter().map(|(node, &mine)| (node, off(&readings, node, mine)));
         match offs.max_by_key(|(_, off)| off.unsigned_abs()) {
-            Some((node, off)) if off.unsigned_abs() > self.limit.as_millis() as u64 => {
-                Err(self.error(node, off))
-            }
+            Some((node, off)) if self.is_too_far(off) => Err(self.error(node, off)),
             _ => Ok(()),
         }
+    }
+
+    fn is_too_far(&self, off: i64) -> bool {
+        off.unsigned_abs() > self.limit.as_millis() as u64
     }
 
     fn error(&self, node: &NodeId, off: i64) -> Error {
@@ -75,12 +82,18 @@ impl Clocks {
     }
 }
 
-/// Of two medians, the nearer: so one odd clock makes no other one look odd.
-fn median_of_others(ahead: &BTreeMap<NodeId, i64>, node: &NodeId, mine: i64) -> i64 {
-    let mut others: Vec<i64> = ahead.iter().filter(|(id, _)| *id != node).map(|(_, &a)| a).collect();
-    others.sort_unstable();
+/// How far a clock is for certain from the median of the others. Of two medians the nearer counts, so that one odd
+/// clock makes no other one look odd.
+fn off(readings: &BTreeMap<NodeId, Reading>, node: &NodeId, mine: Reading) -> i64 {
+    let mut others: Vec<Reading> =
+        readings.iter().filter(|(id, _)| *id != node).map(|(_, &reading)| reading).collect();
+    others.sort_unstable_by_key(|reading| reading.ahead);
     let medians = &others[others.len().saturating_sub(1) / 2..others.len().min(others.len() / 2 + 1)];
-    medians.iter().copied().min_by_key(|median| median.abs_diff(mine)).unwrap_or(mine)
+    let offs = medians.iter().map(|median| {
+        let (off, doubt) = (mine.ahead - median.ahead, mine.doubt + median.doubt);
+        off.signum() * off.unsigned_abs().saturating_sub(doubt) as i64
+    });
+    offs.min_by_key(|off| off.unsigned_abs()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -90,7 +103,7 @@ mod tests {
     fn clocks(readings: &[(&str, i64)]) -> Clocks {
         let clocks = Clocks::new(Duration::from_secs(2));
         for &(name, ahead) in readings {
-            clocks.record(&NodeId::new(name).unwrap(), Reading(ahead));
+            clocks.record(&NodeId::new(name).unwrap(), Reading { ahead, doubt: 0 });
         }
         clocks
     }
@@ -108,5 +121,21 @@ mod tests {
         let clocks = clocks(&[("a", 0), ("b", 3_600_000), ("c", 900)]);
         assert!(clocks.check(&NodeId::new("c").unwrap()).is_ok());
         assert!(clocks.check(&NodeId::new("b").unwrap()).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_is_no_wrong_clock() {
+        let clocks = Clocks::new(Duration::from_secs(2));
+        let asked = Instant::now();
+        let (a, b) = (NodeId::new("a").unwrap(), NodeId::new("b").unwrap());
+        clocks.record(&a, clocks.read(1_000_000, asked));
+        tokio::time::advance(Duration::from_secs(8)).await;
+        // It looked at its clock when the question came, or just before the answer arrived.
+        for time in [1_000_000, 1_008_000] {
+            clocks.record(&b, clocks.read(time, asked));
+            assert!(clocks.check_all().is_ok() && clocks.check(&a).is_ok() && clocks.check(&b).is_ok());
+        }
+        clocks.record(&b, clocks.read(1_010_001, asked));
+        assert!(clocks.check(&b).is_err());
     }
 }

@@ -15,15 +15,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, sleep_until, timeout, timeout_at},
-};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::{
     Batch, BatchReply, Clocks, Failure, Limits, Link, Node, Standing, Transport,
     admission::{admit, refused},
-    queue::{Job, Load, Waiting},
+    queue::{Inbox, Job, Load, Waiting},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -36,8 +33,7 @@ const INBOX_BATCH: usize = 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Answers whether the connection can still be used.
-type Flying = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+type Flying = Pin<Box<dyn Future<Output = Landed> + Send>>;
 type Connecting<L> = Pin<Box<dyn Future<Output = Result<L, Error>> + Send>>;
 type Closed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -92,11 +88,18 @@ struct Flight {
     flying: Flying,
 }
 
+struct Landed {
+    /// Whether the connection can still be used.
+    fit: Result<(), Error>,
+    /// What never left, because the connection was gone already: it goes with the next one.
+    kept: Vec<Waiting>,
+}
+
 impl<T: Transport> Dispatcher<T> {
     /// Puts a task between `node` and its transport. Without a `link` it begins by connecting.
     pub(crate) fn spawn(
         node: &Node,
-        inbox: mpsc::UnboundedReceiver<Job>,
+        inbox: Inbox,
         limits: Limits,
         transport: T,
         link: Result<T::Link, Error>,
@@ -123,9 +126,8 @@ impl<T: Transport> Dispatcher<T> {
         tokio::spawn(dispatcher.run(inbox));
     }
 
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Job>) {
+    async fn run(mut self, mut inbox: Inbox) {
         let mut jobs = Vec::with_capacity(INBOX_BATCH);
-        let mut closing: Option<oneshot::Sender<()>> = None;
         let mut open = true;
         // Armed at the earliest deadline that was known; when it fires early, it is armed anew. So a queue that
         // moves costs no timer per request.
@@ -140,19 +142,16 @@ impl<T: Transport> Dispatcher<T> {
             }
             tokio::select! {
                 biased;
-                landed = land(&mut self.reads.flight) => self.landed(landed),
-                landed = land(&mut self.scripts.flight) => self.landed(landed),
+                (connection, landed) = land(&mut self.reads.flight) => self.landed(connection, landed),
+                (connection, landed) = land(&mut self.scripts.flight) => self.landed(connection, landed),
                 changed = self.state.changed() => self.change(changed),
-                count = inbox.recv_many(&mut jobs, INBOX_BATCH), if open => {
+                count = inbox.jobs.recv_many(&mut jobs, INBOX_BATCH), if open => {
                     open = count > 0;
                     for job in jobs.drain(..) {
                         match job {
                             Job::One(waiting) => self.enqueue(waiting),
                             Job::Many(group) => group.into_iter().for_each(|waiting| self.enqueue(waiting)),
-                            Job::Close(done) => {
-                                inbox.close();
-                                closing = Some(done);
-                            }
+                            Job::Close => inbox.jobs.close(),
                         }
                     }
                 }
@@ -163,16 +162,20 @@ impl<T: Transport> Dispatcher<T> {
             }
             self.depart();
         }
-        if let Some(done) = closing {
-            let _ = done.send(());
-        }
+        // The connection goes before whoever waits for the end hears of it.
+        drop(self);
+        drop(inbox);
     }
 
     fn is_idle(&self) -> bool {
         [&self.reads, &self.scripts].iter().all(|lane| lane.waiting.is_empty() && lane.flight.is_none())
     }
 
-    fn enqueue(&mut self, mut waiting: Waiting) {
+    fn enqueue(&mut self, waiting: Waiting) {
+        self.put(waiting, VecDeque::push_back);
+    }
+
+    fn put(&mut self, mut waiting: Waiting, push: fn(&mut VecDeque<Waiting>, Waiting)) {
         if let Some(down) = self.state.down() {
             self.load.subtract(1, waiting.request.weight());
             waiting.answer(Err(Failure::Unsent(self.unavailable(down))));
@@ -181,7 +184,7 @@ impl<T: Transport> Dispatcher<T> {
         let lane = if waiting.request.is_read() { &mut self.reads } else { &mut self.scripts };
         let deadline = waiting.request.deadline;
         lane.earliest = Some(lane.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
-        lane.waiting.push_back(waiting);
+        push(&mut lane.waiting, waiting);
     }
 
     /// Sends what waits, on every lane that is free.
@@ -201,9 +204,13 @@ impl<T: Transport> Dispatcher<T> {
         }
     }
 
-    fn landed(&mut self, (connection, landed): (u64, Result<(), Error>)) {
-        if landed.is_err() && connection == self.connections && matches!(self.state, State::Up { .. }) {
+    fn landed(&mut self, connection: u64, landed: Landed) {
+        if landed.fit.is_err() && connection == self.connections && matches!(self.state, State::Up { .. }) {
             self.connect(0, None);
+        }
+        for waiting in landed.kept.into_iter().rev() {
+            self.load.put_back(waiting.request.weight());
+            self.put(waiting, VecDeque::push_front);
         }
     }
 
@@ -366,36 +373,58 @@ impl Lane {
     }
 }
 
-async fn land(flight: &mut Option<Flight>) -> (u64, Result<(), Error>) {
+async fn land(flight: &mut Option<Flight>) -> (u64, Landed) {
     let Some(Flight { connection, flying }) = flight else { return std::future::pending().await };
     let landed = (*connection, flying.await);
     *flight = None;
     landed
 }
 
-/// Sends the batches and gives every request its answer. An error says that the connection is of no use.
-async fn fly<L: Link>(id: NodeId, link: L, mut cargo: Cargo) -> Result<(), Error> {
-    let mut batches = cargo.batches.clone();
-    let mut replies = cargo.exchange(&id, &link, &batches).await?;
+/// Sends the batches and gives every request its answer, unless the connection is gone already.
+async fn fly<L: Link>(id: NodeId, link: L, mut cargo: Cargo) -> Landed {
+    let batches = cargo.batches.clone();
+    let fit = match cargo.exchange(&id, &link, &batches).await {
+        Ok(replies) => match replies.first() {
+            Some(BatchReply::Closed(error)) => {
+                let fit = Err(error.clone());
+                cargo.requests.retain(|waiting| !waiting.is_answered());
+                return Landed { fit, kept: cargo.requests };
+            }
+            _ => deliver(id, link, cargo, batches, replies).await,
+        },
+        Err(error) => Err(error),
+    };
+    Landed { fit, kept: Vec::new() }
+}
+
+/// Gives every request its answer. An error says that the connection is of no use.
+async fn deliver<L: Link>(
+    id: NodeId,
+    link: L,
+    mut cargo: Cargo,
+    mut batches: Vec<Range<usize>>,
+    mut replies: Vec<BatchReply>,
+) -> Result<(), Error> {
     let forgot = |reply: &BatchReply| matches!(reply, BatchReply::Refused(None));
     if replies.iter().any(forgot) {
         // The node has lost its memory. Give it its fence back and send once more what it refused.
         let admitted =
             timeout_at(cargo.last_deadline(), admit(&id, &link, &cargo.fence, Standing::default())).await;
-        if let Ok(Ok(())) = admitted {
+        let admitted = admitted.unwrap_or_else(|_| Err(overdue(&id)));
+        if let Err(error) = admitted {
+            // Whoever this is, it cannot be used: connect again, which looks closer.
+            for reply in replies.iter_mut().filter(|reply| forgot(reply)) {
+                *reply = BatchReply::Broken(Failure::Unsent(error.clone()));
+            }
+        } else {
             let (again, done): (Vec<_>, Vec<_>) =
                 batches.into_iter().zip(replies).partition(|(_, reply)| forgot(reply));
-            for (batch, reply) in done {
-                cargo.hand_out(&id, batch, reply)?;
-            }
+            cargo.hand_out_all(&id, done)?;
             batches = again.into_iter().map(|(batch, _)| batch).collect();
             replies = cargo.exchange(&id, &link, &batches).await?;
         }
     }
-    for (batch, reply) in batches.into_iter().zip(replies) {
-        cargo.hand_out(&id, batch, reply)?;
-    }
-    Ok(())
+    cargo.hand_out_all(&id, batches.into_iter().zip(replies))
 }
 
 impl Cargo {
@@ -430,26 +459,42 @@ impl Cargo {
         }
     }
 
-    /// Gives the requests of one batch their answers.
-    fn hand_out(&mut self, id: &NodeId, batch: Range<usize>, reply: BatchReply) -> Result<(), Error> {
-        let fence = self.fence;
-        let mut fail = |failure: Failure| {
-            self.requests[batch.clone()].iter_mut().for_each(|waiting| waiting.answer(Err(failure.clone())));
-        };
-        match reply {
-            BatchReply::Refused(stored) => fail(Failure::Unsent(refused(id, &fence, stored.as_deref()))),
-            BatchReply::Failed(failure) => fail(failure),
-            BatchReply::Broken(failure) => {
-                // The rest of the flight goes down with the connection.
-                self.requests.iter_mut().for_each(|waiting| waiting.answer(Err(failure.clone())));
-                return Err(failure.into_error());
-            }
-            BatchReply::Done(answers) => {
-                let waiting = self.requests[batch].iter_mut();
-                waiting.zip(answers).for_each(|(waiting, answer)| waiting.answer(answer));
-            }
+    /// Gives the requests of each batch the answers of that batch, also when another one broke the connection: what
+    /// the node executed is not unsent because of that. Requests without an answer go down with the connection.
+    fn hand_out_all(
+        &mut self,
+        id: &NodeId,
+        replies: impl IntoIterator<Item = (Range<usize>, BatchReply)>,
+    ) -> Result<(), Error> {
+        let mut fit = Ok(());
+        for (batch, reply) in replies {
+            let handed = self.hand_out(id, batch, reply);
+            fit = fit.and(handed);
         }
-        Ok(())
+        if let Err(error) = &fit {
+            // Only what the node refused is still open.
+            let failure = Failure::Unsent(error.clone());
+            self.requests.iter_mut().for_each(|waiting| waiting.answer(Err(failure.clone())));
+        }
+        fit
+    }
+
+    /// Gives the requests of one batch their answers. An error says that the connection is of no use.
+    fn hand_out(&mut self, id: &NodeId, batch: Range<usize>, reply: BatchReply) -> Result<(), Error> {
+        let count = batch.len();
+        let all = |failure: Failure| vec![Err(failure); count];
+        let (answers, fit) = match reply {
+            BatchReply::Refused(stored) => {
+                (all(Failure::Unsent(refused(id, &self.fence, stored.as_deref()))), Ok(()))
+            }
+            BatchReply::Failed(failure) => (all(failure), Ok(())),
+            BatchReply::Broken(failure) => (all(failure.clone()), Err(failure.into_error())),
+            BatchReply::Closed(error) => (all(Failure::Unsent(error.clone())), Err(error)),
+            BatchReply::Done(answers) => (answers, Ok(())),
+            BatchReply::Last(answers, error) => (answers, Err(error)),
+        };
+        self.requests[batch].iter_mut().zip(answers).for_each(|(waiting, answer)| waiting.answer(answer));
+        fit
     }
 }
 

@@ -26,9 +26,9 @@ mod tests;
 
 use std::{future::Future, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use self::queue::{Group, Job, Load, Reply, Waiting};
+use self::queue::{Group, Inbox, Job, Load, Reply, Waiting};
 pub(crate) use self::{
     address::Address,
     admission::{admit, check},
@@ -151,12 +151,16 @@ pub(crate) struct Batch<'a> {
 pub(crate) enum BatchReply {
     /// One answer for each request.
     Done(Vec<Answer>),
+    /// The same, and the connection is of no use any more.
+    Last(Vec<Answer>, Error),
     /// The node holds another fence; nothing was executed.
     Refused(Option<Vec<u8>>),
     /// The node answered with an error for the batch as a whole.
     Failed(Failure),
     /// The connection is of no use any more.
     Broken(Failure),
+    /// The connection was gone before anything was sent.
+    Closed(Error),
 }
 
 /// The handle of one node. Cheap to clone.
@@ -165,13 +169,15 @@ pub(crate) struct Node {
     id: NodeId,
     inbox: mpsc::UnboundedSender<Job>,
     load: Load,
+    ended: watch::Receiver<()>,
 }
 
 impl Node {
     /// The handle, and the receiving end for its dispatcher.
-    pub(crate) fn new(id: NodeId, limits: &Limits) -> (Node, mpsc::UnboundedReceiver<Job>) {
-        let (inbox, outbox) = mpsc::unbounded_channel();
-        (Node { id, inbox, load: Load::new(limits) }, outbox)
+    pub(crate) fn new(id: NodeId, limits: &Limits) -> (Node, Inbox) {
+        let (inbox, jobs) = mpsc::unbounded_channel();
+        let (outbox, ended) = Inbox::new(jobs);
+        (Node { id, inbox, load: Load::new(limits), ended }, outbox)
     }
 
     pub(crate) fn id(&self) -> &NodeId {
@@ -213,11 +219,11 @@ impl Node {
 
     /// Takes nothing more, lets everything queued finish, then ends the dispatcher.
     pub(crate) fn close(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (done, closed) = oneshot::channel();
-        // Where the dispatcher has ended already, `done` is dropped and the waiting ends at once.
-        let _ = self.inbox.send(Job::Close(done));
+        // Where the dispatcher is closing or has ended already, it takes no more jobs.
+        let _ = self.inbox.send(Job::Close);
+        let mut ended = self.ended.clone();
         async move {
-            let _ = closed.await;
+            let _ = ended.changed().await;
         }
     }
 

@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
 use super::{Answer, Failure, Limits};
 use crate::{
@@ -42,8 +45,23 @@ impl Request {
 pub(crate) enum Job {
     One(Waiting),
     Many(Vec<Waiting>),
-    /// Finish what was queued, answer, end.
-    Close(oneshot::Sender<()>),
+    /// Finish what was queued, then end.
+    Close,
+}
+
+/// The dispatcher's end of a queue.
+pub(crate) struct Inbox {
+    pub(crate) jobs: mpsc::UnboundedReceiver<Job>,
+    /// Never used, only dropped: that says that the dispatcher has ended.
+    _running: watch::Sender<()>,
+}
+
+impl Inbox {
+    /// The inbox for these jobs, and what knows when it is gone.
+    pub(crate) fn new(jobs: mpsc::UnboundedReceiver<Job>) -> (Inbox, watch::Receiver<()>) {
+        let (running, ended) = watch::channel(());
+        (Inbox { jobs, _running: running }, ended)
+    }
 }
 
 /// A request and who waits for its answer.
@@ -150,6 +168,12 @@ impl Load {
         }
         self.subtract(requests, bytes);
         Err(waiting)
+    }
+
+    /// Takes room for a request that had it before.
+    pub(crate) fn put_back(&self, bytes: usize) {
+        self.0.requests.fetch_add(1, Relaxed);
+        self.0.bytes.fetch_add(bytes, Relaxed);
     }
 
     pub(crate) fn subtract(&self, requests: usize, bytes: usize) {

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 
 /// Where a server is, and who we are there.
 #[derive(Clone)]
@@ -34,7 +34,8 @@ impl RedisAddress {
             ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
             _ => return Err("this kind of address is not supported".into()),
         };
-        let login = info.redis_settings().clone();
+        // Whatever the address asks for: answers are read as RESP2 writes them.
+        let login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
         Ok(RedisAddress { place, login: login.set_lib_name("sessionring", env!("CARGO_PKG_VERSION")) })
     }
 }

@@ -39,6 +39,11 @@ pub(super) fn of_batch(id: &NodeId, error: &ServerError) -> BatchReply {
     }
 }
 
+/// The error for a server that refused a write because it is a replica.
+pub(super) fn read_only(id: &NodeId, text: &str) -> Error {
+    of_code(id, "READONLY", text)
+}
+
 /// The error for an answer of the server that is an error.
 pub(super) fn of_server(id: &NodeId, error: &ServerError) -> Error {
     of_code(id, error.code(), error.details().unwrap_or_default())
@@ -74,6 +79,10 @@ fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
             ErrorKind::Configuration,
             "the ACL of this user does not allow what sessionring needs; docs/operations.md lists the rules",
         ),
+        // SELECT, as part of connecting.
+        "ERR" if text.contains("DB index") => {
+            (ErrorKind::Configuration, "the server has no database of this number; check the address")
+        }
         "CLUSTERDOWN" | "MOVED" | "CROSSSLOT" => (
             ErrorKind::Configuration,
             "the server is a member of a Redis Cluster; sessionring needs plain servers",

@@ -1,6 +1,6 @@
 //! The connection, and batches as commands.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
 use tokio::{sync::watch, task::AbortHandle};
@@ -60,7 +60,7 @@ impl Link for RedisLink {
         let commands = parcel.commands;
         if self.shared.closed.has_changed().is_err() {
             let error = Error::at(ErrorKind::Unavailable, &self.shared.id, "the connection was closed");
-            return commands.iter().map(|_| BatchReply::Broken(Failure::Unsent(error.clone()))).collect();
+            return commands.iter().map(|_| BatchReply::Closed(error.clone())).collect();
         }
         let values = match self.send(commands.iter().map(|packed| &packed.command)).await {
             Ok(values) => values,
@@ -146,21 +146,38 @@ impl RedisLink {
         &mut self,
         mut commands: impl ExactSizeIterator<Item = &'a Cmd>,
     ) -> Result<Vec<Value>, Failure> {
-        let sent = if commands.len() == 1
-            && let Some(command) = commands.next()
-        {
-            self.connection.send_packed_command(command).await.map(|value| vec![value])
-        } else {
-            let count = commands.len();
-            let mut pipeline = Pipeline::with_capacity(count);
-            for command in commands {
-                pipeline.add_command(command.clone());
+        let (id, place) = (&self.shared.id, &self.shared.place);
+        let connection = &mut self.connection;
+        let mut sent = pin!(async {
+            if commands.len() == 1
+                && let Some(command) = commands.next()
+            {
+                connection.send_packed_command(command).await.map(|value| vec![value])
+            } else {
+                let count = commands.len();
+                let mut pipeline = Pipeline::with_capacity(count);
+                for command in commands {
+                    pipeline.add_command(command.clone());
+                }
+                connection.send_packed_commands(&pipeline, 0, count).await
             }
-            self.connection.send_packed_commands(&pipeline, 0, count).await
+        });
+        // A command that comes to the driver just as it ends may never be answered, not even with an error. What the
+        // driver did answer, it answered before it was gone.
+        let mut closed = self.shared.closed.clone();
+        let sent = tokio::select! {
+            biased;
+            sent = &mut sent => sent,
+            _ = closed.changed() => tokio::select! {
+                biased;
+                sent = &mut sent => sent,
+                () = std::future::ready(()) => {
+                    let message = format!("the connection to {place} was closed");
+                    return Err(Failure::Lost(Error::at(ErrorKind::Unavailable, id, message)));
+                }
+            },
         };
-        sent.map_err(|error| {
-            Failure::Lost(failure::of_connection(&self.shared.id, &self.shared.place, &error))
-        })
+        sent.map_err(|error| Failure::Lost(failure::of_connection(id, place, &error)))
     }
 
     fn decode(&self, packed: &Packed, value: Value) -> BatchReply {
@@ -197,7 +214,14 @@ impl Packed {
                 records.collect::<Option<Vec<_>>>()
             }
             Value::Array(values) if !self.reads && values.len() == self.requests + 1 => {
-                values.into_iter().skip(1).map(|value| script::decode(id, value)).collect()
+                // The server has become a replica: its reads are no longer to be trusted either.
+                let demoted =
+                    values.iter().find_map(script::read_only).map(|text| failure::read_only(id, &text));
+                let answers = values.into_iter().skip(1).map(|value| script::decode(id, value)).collect();
+                match (answers, demoted) {
+                    (Some(answers), Some(error)) => return Some(BatchReply::Last(answers, error)),
+                    (answers, _) => answers,
+                }
             }
             _ => None,
         };

@@ -67,6 +67,13 @@ pub(super) fn decode(id: &NodeId, value: Value) -> Option<Answer> {
     }))
 }
 
+/// What the server said, if it refused one operation because it is a replica.
+pub(super) fn read_only(value: &Value) -> Option<String> {
+    let Value::Array(parts) = value else { return None };
+    let [Value::Int(3), Value::BulkString(text)] = &parts[..] else { return None };
+    Some(String::from_utf8_lossy(text).into_owned()).filter(|text| text.contains("READONLY"))
+}
+
 fn decode_parts(id: &NodeId, parts: Vec<Value>) -> Option<Answer> {
     let mut parts = parts.into_iter();
     Some(match (parts.next()?, parts.next()?, parts.next()) {

@@ -1,6 +1,8 @@
 //! The dispatcher on real servers: batches, faults, bounds.
 
-use sessionring_testkit::{FaultProxy, RedisServer, Reply};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use sessionring_testkit::{FakeServer, FaultProxy, RedisServer, Reply, Script};
 
 use super::*;
 use crate::protocol::Outcome;
@@ -120,6 +122,31 @@ async fn an_idle_connection_that_breaks_costs_no_request() {
     }
 }
 
+/// The connection ends at the very moment at which requests arrive: what did not leave waits for the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_meets_a_closed_connection_is_not_refused() {
+    let (server, node) = node().await;
+    for round in 0..1500 {
+        let reading = tokio::spawn(node.node.submit(node.request(1, Command::Read)));
+        for _ in 0..round % 4 {
+            tokio::task::yield_now().await;
+        }
+        server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap();
+        let begin = Instant::now();
+        let first = reading.await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(5), "{first:?} came at the deadline");
+        assert!(matches!(first, Ok(Outcome::Absent) | Err(Failure::Lost(_))), "{first:?}");
+        // Until the next connection stands, so that the next round does not hit it in its handshake.
+        loop {
+            match node.run(2, Command::Read).await {
+                Ok(_) => break,
+                Err(Failure::Lost(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_goes_silent_fails_requests_at_their_deadline_and_then_at_once() {
     let (_server, proxy, node) = node_behind_proxy().await;
@@ -182,6 +209,67 @@ async fn closing_lets_what_was_submitted_finish() {
         Err(Failure::Unsent(error)) => assert!(error.is_closed(), "{error}"),
         other => panic!("{other:?}"),
     }
+}
+
+/// A user who loses a permission for a moment: of three batches in one flight the second is refused.
+#[tokio::test]
+async fn a_batch_that_breaks_the_connection_says_nothing_of_the_others() {
+    let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+    let (client, scripts) = (std::sync::Mutex::new(server.client().unwrap()), AtomicU32::new(0));
+    let refusing = FakeServer::start(Script::respond(move |args| {
+        if args[0] == b"EVALSHA" && scripts.fetch_add(1, Relaxed) == 1 {
+            return b"-NOPERM this user has no permissions to run the 'evalsha' command\r\n".to_vec();
+        }
+        encode(&client.lock().unwrap().command(args).unwrap())
+    }))
+    .unwrap();
+    let limits = Limits { script_batch: 2, ..Limits::default() };
+    let node = TestNode::connect("refused", &refusing.address(), limits).await;
+    let requests = (0..6).map(|key| node.request(key, create(u64::from(key)))).collect();
+    for (key, answer) in node.node.submit_many(requests).await.into_iter().enumerate() {
+        match (key, answer) {
+            (2 | 3, Err(Failure::Unsent(error))) => assert!(error.is_configuration(), "{error}"),
+            (0 | 1 | 4 | 5, Ok(Outcome::Applied(_))) => {}
+            (key, other) => panic!("key {key}: {other:?}"),
+        }
+    }
+    assert_eq!(server.command(&["DBSIZE"]).unwrap(), Reply::Int(4 + 3));
+}
+
+fn encode(reply: &Reply) -> Vec<u8> {
+    match reply {
+        Reply::Simple(text) => format!("+{text}\r\n").into(),
+        Reply::Error(text) => format!("-{text}\r\n").into(),
+        Reply::Int(n) => format!(":{n}\r\n").into(),
+        Reply::Nil => b"$-1\r\n".to_vec(),
+        Reply::Bulk(bytes) => [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat(),
+        Reply::Array(parts) => {
+            let mut bytes = format!("*{}\r\n", parts.len()).into_bytes();
+            parts.iter().for_each(|part| bytes.extend(encode(part)));
+            bytes
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_close_waits_for_the_end() {
+    let (_server, proxy, node) = node_behind_proxy().await;
+    proxy.hold(sessionring_testkit::Direction::ToClient, true);
+    let mut answer = tokio::spawn(node.node.submit(node.request(1, create(1))));
+    tokio::task::yield_now().await;
+    let mut first = tokio::spawn(node.node.close());
+    let mut second = tokio::spawn(node.node.close());
+    let moment = Duration::from_millis(20);
+    assert!(tokio::time::timeout(moment, &mut first).await.is_err());
+    assert!(tokio::time::timeout(moment, &mut second).await.is_err());
+    let mut third = tokio::spawn(node.node.close());
+    assert!(tokio::time::timeout(moment, &mut third).await.is_err());
+    assert!(!answer.is_finished());
+    proxy.hold(sessionring_testkit::Direction::ToClient, false);
+    for closed in [first, second, third] {
+        closed.await.unwrap();
+    }
+    assert!(matches!((&mut answer).await.unwrap(), Ok(Outcome::Applied(_))));
 }
 
 #[tokio::test]

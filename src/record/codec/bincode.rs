@@ -4,15 +4,15 @@ use bincode::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Codec, CodecError, CodecId};
+use super::{Codec, CodecError, CodecId, shallow::Shallow};
 
 /// bincode 2.0.1, standard configuration: little-endian, variable-length integers. The default: fastest and
 /// smallest, but positional, so that a type which gains or loses a field no longer reads its live sessions.
 ///
-/// It carries at most 16 MiB, and cannot **read back** a type that asks what comes next (`serde_json::Value`, enums
-/// that are `untagged` or have a `tag`), nor one that leaves fields out (`skip_serializing_if`). Nor does it bound how
-/// deep a type may hold itself, or how many elements there are that take no bytes at all: damaged bytes of a
-/// `struct Tree { children: Vec<Tree> }` or a `Vec<()>` can exhaust stack or memory. The other two codecs are for these.
+/// It carries at most 16 MiB, reads at most 256 levels of values in each other, and cannot **read back** a type that asks
+/// what comes next (`serde_json::Value`, enums that are `untagged` or have a `tag`), nor one that leaves fields out
+/// (`skip_serializing_if`). It does not bound how many elements there are that take no bytes at all: damaged bytes of a
+/// `Vec<()>` can cost time. The other two codecs are for these.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bincode;
 
@@ -43,11 +43,12 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
 }
 
 fn decode<T: DeserializeOwned>(payload: &[u8], config: impl Config) -> Result<T, CodecError> {
-    let (value, used) = bincode::serde::decode_from_slice(payload, config).map_err(|error| match error {
-        // A message of the type's own may quote the value.
-        DecodeError::OtherString(_) => CodecError::new("bincode does not fit the type"),
-        error => CodecError::new(error),
-    })?;
+    let (Shallow(value), used) =
+        bincode::serde::decode_from_slice(payload, config).map_err(|error| match error {
+            // A message of the type's own may quote the value.
+            DecodeError::OtherString(_) => CodecError::new("bincode does not fit the type"),
+            error => CodecError::new(error),
+        })?;
     if used != payload.len() {
         return Err(CodecError::new(format_args!("{} bytes are left over", payload.len() - used)));
     }

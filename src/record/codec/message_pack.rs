@@ -1,10 +1,10 @@
 use rmp_serde::decode::Error;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Codec, CodecError, CodecId};
+use super::{Codec, CodecError, CodecId, shallow::Shallow};
 
 /// MessagePack with field names: for types that evolve. A field may be added (with `#[serde(default)]`),
-/// removed or moved while sessions live on.
+/// removed or moved while sessions live on. It reads at most 256 levels of values in each other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MessagePack;
 
@@ -19,7 +19,7 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
 
     fn decode(&self, payload: &[u8]) -> Result<T, CodecError> {
         let mut rest = payload;
-        let value = rmp_serde::from_read(&mut rest).map_err(|error| match error {
+        let Shallow(value) = rmp_serde::from_read(&mut rest).map_err(|error| match error {
             // A message of the type's own may quote the value.
             Error::Syntax(_) | Error::Uncategorized(_) => {
                 CodecError::new("MessagePack does not fit the type")

@@ -3,6 +3,7 @@
 mod bincode;
 mod json;
 mod message_pack;
+mod shallow;
 
 use std::fmt;
 
@@ -178,6 +179,33 @@ mod tests {
             let bytes = Bincode.encode(&numbers).unwrap();
             assert_eq!(Codec::<Vec<u128>>::decode(&Bincode, &bytes).unwrap(), numbers);
         }
+    }
+
+    #[test]
+    fn what_nests_without_end_is_refused_before_the_stack_ends() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        enum Tree {
+            Leaf,
+            Node(Box<Tree>),
+        }
+        #[derive(Debug, Serialize, Deserialize)]
+        struct List(Option<Box<List>>);
+        #[derive(Debug, Serialize, Deserialize)]
+        struct Folder {
+            folders: Vec<Folder>,
+        }
+        let tree = (0..100).fold(Tree::Leaf, |tree, _| Tree::Node(Box::new(tree)));
+        for codec in [&Bincode as &dyn Codec<Tree>, &MessagePack, &Json] {
+            assert_eq!(codec.decode(&codec.encode(&tree).unwrap()).unwrap(), tree);
+        }
+        let many = 60_000;
+        assert!(Codec::<Tree>::decode(&Bincode, &vec![1; many]).is_err());
+        assert!(Codec::<List>::decode(&Bincode, &vec![1; many]).is_err());
+        assert!(Codec::<Folder>::decode(&Bincode, &vec![1; many]).is_err());
+        assert!(Codec::<Tree>::decode(&MessagePack, &b"\x81\xa4Node".repeat(many / 6)).is_err());
+        assert!(Codec::<Folder>::decode(&MessagePack, &b"\x81\xa7folders\x91".repeat(many / 10)).is_err());
+        assert!(Codec::<Folder>::decode(&MessagePack, &vec![0x91; many]).is_err());
+        assert!(Codec::<Tree>::decode(&Json, &b"{\"Node\":".repeat(many / 8)).is_err());
     }
 
     #[test]
