@@ -159,6 +159,9 @@ impl Builder {
     /// name, a wrong address, a server that is no plain Redis, other members than the ring has.
     /// [`is_unavailable`](Error::is_unavailable): a node does not answer and the ring is not founded yet.
     /// [`is_upgrade_required`](Error::is_upgrade_required): the ring is written by a newer crate.
+    ///
+    /// # Panics
+    /// In a runtime that was built without timers or I/O (`enable_all` switches them on), as everything of tokio does.
     pub async fn connect(self) -> Result<SessionRing> {
         self.check_options()?;
         let ring = self.place()?;

@@ -44,6 +44,7 @@ impl RedisAddress {
 impl fmt::Display for RedisAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
+            Place::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}")?,
             Place::Tcp(host, port) => write!(f, "{host}:{port}")?,
             #[cfg(unix)]
             Place::Unix(path) => write!(f, "{}", path.display())?,
