@@ -2,8 +2,10 @@
 //!
 //! - [`Node`]: the handle that clients hold; submitting never blocks
 //! - `queue`: what waits, and how much may wait
-//! - `dispatcher`: the task, generic over a [`Transport`]; knows batches, deadlines and reconnecting, but no
-//!   Redis
+//! - `dispatcher`: the task, generic over a [`Transport`]; knows the connection and deadlines, but no Redis
+//! - `flight`: what travels together, from the queue to the answers
+//! - `backoff`, `admission`, `clocks`: when to connect again, whether the node belongs to the ring, whether its clock
+//!   agrees
 //! - `memory`: the in-memory node, which executes `protocol::apply` itself
 //! - `redis`: the real node; the only place that names the driver
 //!
@@ -16,8 +18,10 @@
 mod address;
 mod admission;
 mod any;
+mod backoff;
 mod clocks;
 mod dispatcher;
+mod flight;
 mod memory;
 mod queue;
 mod redis;

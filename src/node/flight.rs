@@ -1,0 +1,220 @@
+//! What travels together, from the queue to the answers.
+//!
+//! A [`Lane`] is a queue with at most one flight under way. A flight carries a [`Cargo`]: requests that were routed under
+//! one topology, cut into batches, all sent in one go.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    ops::Range,
+    pin::{Pin, pin},
+};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Batch, BatchReply, Failure, Link, Standing,
+    admission::{admit, refused},
+    queue::Waiting,
+};
+use crate::{
+    error::{Error, ErrorKind},
+    ring::NodeId,
+    topology::Fence,
+};
+
+#[derive(Default)]
+pub(super) struct Lane {
+    pub(super) waiting: VecDeque<Waiting>,
+    /// No deadline in `waiting` is earlier.
+    pub(super) earliest: Option<Instant>,
+    pub(super) flight: Option<Flight>,
+}
+
+/// A flight under way.
+pub(super) struct Flight {
+    connection: u64,
+    flying: Pin<Box<dyn Future<Output = Landed> + Send>>,
+}
+
+/// What one flight carries: requests of one fence, cut into batches.
+pub(super) struct Cargo {
+    fence: Fence,
+    reads: bool,
+    pub(super) requests: Vec<Waiting>,
+    batches: Vec<Range<usize>>,
+    pub(super) weight: usize,
+}
+
+/// What came of a flight.
+pub(super) struct Landed {
+    /// Whether the connection can still be used.
+    pub(super) fit: Result<(), Error>,
+    /// What never left, because the connection was gone already: it goes with the next one.
+    pub(super) kept: Vec<Waiting>,
+}
+
+impl Lane {
+    /// Takes from the queue what one flight may carry. The requests of a flight were all routed under one
+    /// topology; those of the next one wait for the next flight.
+    pub(super) fn load(&mut self, most: usize, most_bytes: usize, most_batches: usize) -> Cargo {
+        let fence = self.waiting[0].request.fence;
+        let reads = self.waiting[0].request.is_read();
+        let (mut batches, mut weight) = (Vec::new(), 0);
+        let (mut batch, mut bytes) = (0..0, 0);
+        for Waiting { request, .. } in self.waiting.iter().take_while(|next| next.request.fence == fence) {
+            if batch.len() == most || (!batch.is_empty() && bytes + request.weight() > most_bytes) {
+                if batches.len() + 1 == most_batches {
+                    break;
+                }
+                let next = batch.end..batch.end;
+                batches.push(std::mem::replace(&mut batch, next));
+                bytes = 0;
+            }
+            batch.end += 1;
+            bytes += request.weight();
+            weight += request.weight();
+        }
+        let requests = self.waiting.drain(..batch.end).collect();
+        batches.push(batch);
+        if self.waiting.is_empty() {
+            self.earliest = None;
+        }
+        Cargo { fence, reads, requests, batches, weight }
+    }
+
+    /// Begins a flight on this connection.
+    pub(super) fn depart(&mut self, connection: u64, flight: impl Future<Output = Landed> + Send + 'static) {
+        self.flight = Some(Flight { connection, flying: Box::pin(flight) });
+    }
+}
+
+/// Waits for the flight, if there is one, to land; says on which connection it was.
+pub(super) async fn land(flight: &mut Option<Flight>) -> (u64, Landed) {
+    let Some(Flight { connection, flying }) = flight else { return std::future::pending().await };
+    let landed = (*connection, flying.await);
+    *flight = None;
+    landed
+}
+
+impl Cargo {
+    /// Sends the batches and gives every request its answer, unless the connection is gone already.
+    pub(super) async fn fly<L: Link>(mut self, id: NodeId, link: L) -> Landed {
+        let batches = self.batches.clone();
+        let fit = match self.exchange(&id, &link, &batches).await {
+            Ok(replies) => match replies.first() {
+                Some(BatchReply::Closed(error)) => {
+                    let fit = Err(error.clone());
+                    self.requests.retain(|waiting| !waiting.is_answered());
+                    return Landed { fit, kept: self.requests };
+                }
+                _ => self.deliver(&id, &link, batches, replies).await,
+            },
+            Err(error) => Err(error),
+        };
+        Landed { fit, kept: Vec::new() }
+    }
+
+    /// Gives every request its answer. An error says that the connection is of no use.
+    async fn deliver<L: Link>(
+        &mut self,
+        id: &NodeId,
+        link: &L,
+        mut batches: Vec<Range<usize>>,
+        mut replies: Vec<BatchReply>,
+    ) -> Result<(), Error> {
+        let forgot = |reply: &BatchReply| matches!(reply, BatchReply::Refused(None));
+        if replies.iter().any(forgot) {
+            // The node has lost its memory. Give it its fence back and send once more what it refused.
+            let admitted =
+                timeout_at(self.last_deadline(), admit(id, link, &self.fence, Standing::default())).await;
+            let admitted = admitted.unwrap_or_else(|_| Err(overdue(id)));
+            if let Err(error) = admitted {
+                // Whoever this is, it cannot be used: connect again, which looks closer.
+                for reply in replies.iter_mut().filter(|reply| forgot(reply)) {
+                    *reply = BatchReply::Broken(Failure::Unsent(error.clone()));
+                }
+            } else {
+                let (again, done): (Vec<_>, Vec<_>) =
+                    batches.into_iter().zip(replies).partition(|(_, reply)| forgot(reply));
+                self.hand_out_all(id, done)?;
+                batches = again.into_iter().map(|(batch, _)| batch).collect();
+                replies = self.exchange(id, link, &batches).await?;
+            }
+        }
+        self.hand_out_all(id, batches.into_iter().zip(replies))
+    }
+
+    fn last_deadline(&self) -> Instant {
+        self.requests.iter().map(|waiting| waiting.request.deadline).max().unwrap_or_else(Instant::now)
+    }
+
+    /// Sends the batches. A request whose deadline passes meanwhile is lost; when all are, so is the connection.
+    async fn exchange<L: Link>(
+        &mut self,
+        id: &NodeId,
+        link: &L,
+        batches: &[Range<usize>],
+    ) -> Result<Vec<BatchReply>, Error> {
+        let parcel = {
+            let (reads, fence) = (self.reads, &self.fence);
+            let packed =
+                batches.iter().map(|batch| Batch { reads, fence, requests: &self.requests[batch.clone()] });
+            link.pack(&packed.collect::<Vec<_>>())
+        };
+        let mut replies = pin!(link.clone().exchange(parcel));
+        loop {
+            let open = self.requests.iter().filter(|waiting| !waiting.is_answered());
+            let Some(next) = open.map(|waiting| waiting.request.deadline).min() else {
+                return Err(overdue(id));
+            };
+            if let Ok(replies) = timeout_at(next, &mut replies).await {
+                return Ok(replies);
+            }
+            let lost = Failure::Lost(overdue(id));
+            self.requests.iter_mut().for_each(|waiting| waiting.fail_if_past(next, &lost));
+        }
+    }
+
+    /// Gives the requests of each batch the answers of that batch, also when another one broke the connection: what
+    /// the node executed is not unsent because of that. Requests without an answer go down with the connection.
+    fn hand_out_all(
+        &mut self,
+        id: &NodeId,
+        replies: impl IntoIterator<Item = (Range<usize>, BatchReply)>,
+    ) -> Result<(), Error> {
+        let mut fit = Ok(());
+        for (batch, reply) in replies {
+            let handed = self.hand_out(id, batch, reply);
+            fit = fit.and(handed);
+        }
+        if let Err(error) = &fit {
+            // Only what the node refused is still open.
+            let failure = Failure::Unsent(error.clone());
+            self.requests.iter_mut().for_each(|waiting| waiting.answer(Err(failure.clone())));
+        }
+        fit
+    }
+
+    /// Gives the requests of one batch their answers. An error says that the connection is of no use.
+    fn hand_out(&mut self, id: &NodeId, batch: Range<usize>, reply: BatchReply) -> Result<(), Error> {
+        let count = batch.len();
+        let all = |failure: Failure| vec![Err(failure); count];
+        let (answers, fit) = match reply {
+            BatchReply::Refused(stored) => {
+                (all(Failure::Unsent(refused(id, &self.fence, stored.as_deref()))), Ok(()))
+            }
+            BatchReply::Failed(failure) => (all(failure), Ok(())),
+            BatchReply::Broken(failure) => (all(failure.clone()), Err(failure.into_error())),
+            BatchReply::Closed(error) => (all(Failure::Unsent(error.clone())), Err(error)),
+            BatchReply::Done(answers) => (answers, Ok(())),
+            BatchReply::Last(answers, error) => (answers, Err(error)),
+        };
+        self.requests[batch].iter_mut().zip(answers).for_each(|(waiting, answer)| waiting.answer(answer));
+        fit
+    }
+}
+
+fn overdue(id: &NodeId) -> Error {
+    Error::at(ErrorKind::Unavailable, id, "the node did not answer before the deadline")
+}
