@@ -310,12 +310,13 @@ async fn nodes_that_fail() -> Vec<Row> {
     // A node that does not answer: a read is unavailable, a write may have happened.
     let slow = server();
     let proxy = FaultProxy::in_front_of(&slow).unwrap();
-    let ring = nodes([proxy.address()]).request_timeout(Duration::from_millis(200)).connect().await.unwrap();
-    let sessions = logins(&ring);
-    let id = sessions.create(&login(1)).await.unwrap();
+    let hasty = nodes([proxy.address()]).request_timeout(Duration::from_millis(200));
+    let (reader, writer) = (hasty.clone().connect().await.unwrap(), hasty.connect().await.unwrap());
+    let (reader, writer) = (logins(&reader), logins(&writer));
+    let id = writer.create(&login(1)).await.unwrap();
     proxy.hold(Direction::ToClient, true);
     let other = login(2);
-    let (no_answer, write) = tokio::join!(sessions.get(&id), sessions.set(&id, &other));
+    let (no_answer, write) = tokio::join!(reader.get(&id), writer.set(&id, &other));
     let (no_answer, indeterminate) = (no_answer.unwrap_err(), write.unwrap_err());
     says(&no_answer, Error::is_unavailable, &["node a"]);
     says(&indeterminate, Error::is_indeterminate, &["may or may not have happened"]);

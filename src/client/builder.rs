@@ -11,8 +11,8 @@ use super::{SessionRing, Shared, View};
 use crate::{
     error::{Error, ErrorKind, Result},
     node::{
-        Address, AnyTransport, Clocks, Dispatcher, Hello, Limits, MemoryServer, MemoryTransport, Node,
-        RedisTransport, Transport, admit, check,
+        Address, AnyTransport, Clocks, Connection, Dispatcher, Limits, MemoryServer, MemoryTransport, Node,
+        RedisTransport, Transport, admit, check, run,
     },
     ring::{Member, NodeId, Ring, Weight},
     topology::{Fence, MetaKeys, Topology, Verdict},
@@ -171,11 +171,9 @@ impl Builder {
         let mut greeted = self.greet(transports).await;
         let founded = self.judge(&topology.fence, &clocks, &greeted)?;
         for Greeted { id, greeting, .. } in &mut greeted {
-            if let Ok((link, hello)) = greeting {
-                let admitted = timeout(
-                    self.limits.connect_timeout,
-                    admit(id, link, &topology.fence, hello.standing.clone()),
-                );
+            if let Ok(Connection { link, hello, driver }) = greeting {
+                let admission = admit(id, link, &topology.fence, hello.standing.clone());
+                let admitted = timeout(self.limits.connect_timeout, run(driver, admission));
                 let no_answer = || Error::at(ErrorKind::Unavailable, id, "the node stopped answering");
                 match admitted.await.unwrap_or_else(|_| Err(no_answer())) {
                     Ok(()) => {}
@@ -187,9 +185,8 @@ impl Builder {
         }
         let nodes = greeted.into_iter().map(|Greeted { id, transport, greeting }| {
             let (node, inbox) = Node::new(id, &self.limits);
-            let link = greeting.map(|(link, _)| link);
             let (limits, clocks) = (self.limits.clone(), clocks.clone());
-            Dispatcher::spawn(&node, inbox, limits, transport, link, topology.fence, clocks);
+            Dispatcher::spawn(&node, inbox, limits, transport, greeting, topology.fence, clocks);
             node
         });
         let nodes = nodes.collect();
@@ -296,7 +293,7 @@ impl Builder {
             match greeting {
                 Err(error) if error.is_unavailable() => down = Some(error),
                 Err(error) => return Err(error.clone()),
-                Ok((_, hello)) => {
+                Ok(Connection { hello, .. }) => {
                     clocks.record(id, hello.reading);
                     founded |= check(id, fence, &hello.standing)? == Verdict::Accepted;
                 }
@@ -334,5 +331,5 @@ impl fmt::Debug for Builder {
 struct Greeted {
     id: NodeId,
     transport: AnyTransport,
-    greeting: Result<(<AnyTransport as Transport>::Link, Hello)>,
+    greeting: Result<Connection<<AnyTransport as Transport>::Link>>,
 }

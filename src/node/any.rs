@@ -1,7 +1,7 @@
 //! A node of either kind.
 
 use super::{
-    Batch, BatchReply, Hello, Link, Standing, Transport,
+    Batch, BatchReply, Connection, Link, Standing, Transport,
     memory::{MemoryLink, MemoryTransport},
     redis::{RedisLink, RedisParcel, RedisTransport},
 };
@@ -27,15 +27,15 @@ pub(crate) enum AnyParcel {
 impl Transport for AnyTransport {
     type Link = AnyLink;
 
-    async fn connect(self) -> Result<(AnyLink, Hello), Error> {
+    async fn connect(self) -> Result<Connection<AnyLink>, Error> {
         Ok(match self {
             AnyTransport::Memory(transport) => {
-                let (link, hello) = transport.connect().await?;
-                (AnyLink::Memory(link), hello)
+                let Connection { link, hello, driver } = transport.connect().await?;
+                Connection { link: AnyLink::Memory(link), hello, driver }
             }
             AnyTransport::Redis(transport) => {
-                let (link, hello) = transport.connect().await?;
-                (AnyLink::Redis(link), hello)
+                let Connection { link, hello, driver } = transport.connect().await?;
+                Connection { link: AnyLink::Redis(link), hello, driver }
             }
         })
     }
@@ -63,13 +63,6 @@ impl Link for AnyLink {
         match self {
             AnyLink::Memory(link) => link.initialise(fence).await,
             AnyLink::Redis(link) => link.initialise(fence).await,
-        }
-    }
-
-    async fn closed(self) {
-        match self {
-            AnyLink::Memory(link) => link.closed().await,
-            AnyLink::Redis(link) => link.closed().await,
         }
     }
 }

@@ -9,19 +9,21 @@
 
 use std::{
     collections::VecDeque,
-    future::Future,
+    future::{Future, poll_fn},
     pin::{Pin, pin},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::{
-    Clocks, Failure, Limits, Link, Node, Transport,
+    Clocks, Connection, Driver, Failure, Limits, Link, Node, Transport,
     admission::admit,
     backoff::{Restlessness, pause},
-    flight::{Landed, Lane, land},
+    flight::{Landed, Lane},
     queue::{Inbox, Job, Load, Waiting},
+    run,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -32,8 +34,7 @@ use crate::{
 /// Jobs taken from the inbox at once.
 const INBOX_BATCH: usize = 1024;
 
-type Connecting<L> = Pin<Box<dyn Future<Output = Result<L, Error>> + Send>>;
-type Closed = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Connecting<L> = Pin<Box<dyn Future<Output = Result<Connection<L>, Error>> + Send>>;
 
 pub(crate) struct Dispatcher<T: Transport> {
     id: NodeId,
@@ -55,7 +56,7 @@ enum State<L> {
         link: L,
         /// Something was answered on it.
         useful: bool,
-        closed: Closed,
+        driver: Driver,
     },
     /// `down` is set when an attempt has failed before: then nobody waits for this one.
     Connecting {
@@ -65,7 +66,7 @@ enum State<L> {
     },
     Pausing {
         attempt: u32,
-        until: Instant,
+        pause: Pin<Box<Sleep>>,
         down: Down,
     },
 }
@@ -83,14 +84,18 @@ impl<T: Transport> Dispatcher<T> {
         inbox: Inbox,
         limits: Limits,
         transport: T,
-        link: Result<T::Link, Error>,
+        connection: Result<Connection<T::Link>, Error>,
         fence: Fence,
         clocks: Clocks,
     ) {
         let now = Instant::now();
-        let state = match link {
-            Ok(link) => State::up(link),
-            Err(error) => State::Pausing { attempt: 0, until: now, down: Down { since: now, error } },
+        let state = match connection {
+            Ok(connection) => State::up(connection),
+            Err(error) => State::Pausing {
+                attempt: 0,
+                pause: Box::pin(sleep_until(now)),
+                down: Down { since: now, error },
+            },
         };
         let dispatcher = Dispatcher {
             id: node.id.clone(),
@@ -122,12 +127,27 @@ impl<T: Transport> Dispatcher<T> {
                 timer.as_mut().reset(deadline);
                 armed = Some(deadline);
             }
-            tokio::select! {
-                biased;
-                (connection, landed) = land(&mut self.reads.flight) => self.landed(connection, landed),
-                (connection, landed) = land(&mut self.scripts.flight) => self.landed(connection, landed),
-                changed = self.state.changed() => self.change(changed),
-                count = inbox.jobs.recv_many(&mut jobs, INBOX_BATCH), if open => {
+            let event = poll_fn(|context| {
+                if let Poll::Ready(event) = self.poll(context) {
+                    return Poll::Ready(event);
+                }
+                if open && let Poll::Ready(count) = inbox.jobs.poll_recv_many(context, &mut jobs, INBOX_BATCH)
+                {
+                    return Poll::Ready(Event::Submitted(count));
+                }
+                match armed {
+                    Some(_) => timer.as_mut().poll(context).map(|()| Event::Deadline),
+                    None => Poll::Pending,
+                }
+            });
+            match event.await {
+                Event::Landed(connection, landed) => self.landed(connection, landed),
+                Event::Changed(change) => self.change(change),
+                Event::Deadline => {
+                    armed = None;
+                    self.expire();
+                }
+                Event::Submitted(count) => {
                     open = count > 0;
                     for job in jobs.drain(..) {
                         match job {
@@ -137,16 +157,26 @@ impl<T: Transport> Dispatcher<T> {
                         }
                     }
                 }
-                () = &mut timer, if armed.is_some() => {
-                    armed = None;
-                    self.expire();
-                }
             }
             self.depart();
         }
         // The connection goes before whoever waits for the end hears of it.
         drop(self);
         drop(inbox);
+    }
+
+    /// Runs the connection, and the flights on it. The connection comes first, for its answers make flights land, and last,
+    /// for what a flight has just handed to it leaves at once.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event<T::Link>> {
+        if let Poll::Ready(change) = self.state.poll(context) {
+            return Poll::Ready(Event::Changed(change));
+        }
+        for lane in [&mut self.reads, &mut self.scripts] {
+            if let Poll::Ready((connection, landed)) = lane.poll(context) {
+                return Poll::Ready(Event::Landed(connection, landed));
+            }
+        }
+        self.state.poll(context).map(Event::Changed)
     }
 
     fn is_idle(&self) -> bool {
@@ -213,11 +243,11 @@ impl<T: Transport> Dispatcher<T> {
         let limit = self.limits.connect_timeout;
         let connecting = async move {
             let attempt = async {
-                let (link, hello) = transport.connect().await?;
+                let Connection { link, hello, mut driver } = transport.connect().await?;
                 clocks.record(&id, hello.reading);
                 clocks.check(&id)?;
-                admit(&id, &link, &fence, hello.standing).await?;
-                Ok(link)
+                run(&mut driver, admit(&id, &link, &fence, hello.standing.clone())).await?;
+                Ok(Connection { link, hello, driver })
             };
             sleep(wait).await;
             timeout(limit, attempt).await.unwrap_or_else(|_| Err(no_answer(&id, limit)))
@@ -230,7 +260,7 @@ impl<T: Transport> Dispatcher<T> {
             // Nothing was in flight, or its flight says what is lost; what waits is sent on the next connection.
             Change::Closed => self.reconnect(),
             Change::Retry(attempt, down) => self.connect(attempt, Some(down), Duration::ZERO),
-            Change::Connected(Ok(link), ..) => self.state = State::up(link),
+            Change::Connected(Ok(connection), ..) => self.state = State::up(connection),
             Change::Connected(Err(error), attempt, down) => {
                 let since = down.map_or_else(Instant::now, |down| down.since);
                 let down = Down { since, error };
@@ -242,8 +272,7 @@ impl<T: Transport> Dispatcher<T> {
                     }
                     lane.earliest = None;
                 }
-                let until = Instant::now() + pause(attempt);
-                self.state = State::Pausing { attempt, until, down };
+                self.state = State::Pausing { attempt, pause: Box::pin(sleep(pause(attempt))), down };
             }
         }
     }
@@ -289,31 +318,38 @@ impl<T: Transport> Dispatcher<T> {
     }
 }
 
+/// What the dispatcher has to do something about.
+enum Event<L> {
+    Changed(Change<L>),
+    /// A flight on the connection of this number.
+    Landed(u64, Landed),
+    /// So many jobs; none, if there will be no more.
+    Submitted(usize),
+    /// The earliest deadline has come.
+    Deadline,
+}
+
 /// What happened to the connection.
 enum Change<L> {
     Closed,
-    Connected(Result<L, Error>, u32, Option<Down>),
+    Connected(Result<Connection<L>, Error>, u32, Option<Down>),
     Retry(u32, Down),
 }
 
 impl<L: Link> State<L> {
-    fn up(link: L) -> State<L> {
-        State::Up { closed: Box::pin(link.clone().closed()), useful: false, link }
+    fn up(connection: Connection<L>) -> State<L> {
+        State::Up { link: connection.link, useful: false, driver: connection.driver }
     }
 
-    async fn changed(&mut self) -> Change<L> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Change<L>> {
         match self {
-            State::Up { closed, .. } => {
-                closed.await;
-                Change::Closed
-            }
+            State::Up { driver, .. } => driver.as_mut().poll(context).map(|()| Change::Closed),
             State::Connecting { attempt, connecting, down } => {
-                let link = connecting.await;
-                Change::Connected(link, *attempt, down.take())
+                let connected = connecting.as_mut().poll(context);
+                connected.map(|connection| Change::Connected(connection, *attempt, down.take()))
             }
-            State::Pausing { attempt, until, down } => {
-                sleep_until(*until).await;
-                Change::Retry(*attempt + 1, down.clone())
+            State::Pausing { attempt, pause, down } => {
+                pause.as_mut().poll(context).map(|()| Change::Retry(*attempt + 1, down.clone()))
             }
         }
     }

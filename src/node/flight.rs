@@ -8,6 +8,7 @@ use std::{
     future::Future,
     ops::Range,
     pin::{Pin, pin},
+    task::{Context, Poll},
 };
 
 use tokio::time::{Instant, timeout_at};
@@ -83,18 +84,20 @@ impl Lane {
         Cargo { fence, reads, requests, batches, weight }
     }
 
+    /// Waits for the flight, if there is one, to land; says on which connection it was.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<(u64, Landed)> {
+        let Some(Flight { connection, flying }) = &mut self.flight else { return Poll::Pending };
+        let landed = flying.as_mut().poll(context).map(|landed| (*connection, landed));
+        if landed.is_ready() {
+            self.flight = None;
+        }
+        landed
+    }
+
     /// Begins a flight on this connection.
     pub(super) fn depart(&mut self, connection: u64, flight: impl Future<Output = Landed> + Send + 'static) {
         self.flight = Some(Flight { connection, flying: Box::pin(flight) });
     }
-}
-
-/// Waits for the flight, if there is one, to land; says on which connection it was.
-pub(super) async fn land(flight: &mut Option<Flight>) -> (u64, Landed) {
-    let Some(Flight { connection, flying }) = flight else { return std::future::pending().await };
-    let landed = (*connection, flying.await);
-    *flight = None;
-    landed
 }
 
 impl Cargo {

@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Batch, BatchReply, Clocks, Hello, Link, Standing, Transport};
+use super::{Batch, BatchReply, Clocks, Connection, Hello, Link, Standing, Transport};
 use crate::{
     error::Error,
     protocol::{Effect, Stored, apply},
@@ -125,13 +125,14 @@ pub(crate) struct MemoryTransport {
 impl Transport for MemoryTransport {
     type Link = MemoryLink;
 
-    async fn connect(self) -> Result<(MemoryLink, Hello), Error> {
+    async fn connect(self) -> Result<Connection<MemoryLink>, Error> {
         let hello = {
             let contents = self.server.0.lock();
             let reading = self.clocks.read(contents.now(), Instant::now());
             Hello { standing: contents.standing(&self.keys), reading }
         };
-        Ok((MemoryLink { id: self.id, server: self.server, keys: self.keys }, hello))
+        let link = MemoryLink { id: self.id, server: self.server, keys: self.keys };
+        Ok(Connection { link, hello, driver: Box::pin(std::future::pending()) })
     }
 }
 
@@ -164,9 +165,5 @@ impl Link for MemoryLink {
             contents.beside.entry(key.clone()).or_insert_with(|| value.to_vec());
         }
         Ok(contents.standing(&self.keys))
-    }
-
-    async fn closed(self) {
-        std::future::pending().await
     }
 }

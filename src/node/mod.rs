@@ -28,7 +28,11 @@ mod redis;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -107,7 +111,32 @@ pub(crate) trait Transport: Clone + Send + 'static {
     type Link: Link;
 
     /// Opens a connection and checks that the right node is behind it. The caller bounds the time.
-    fn connect(self) -> impl Future<Output = Result<(Self::Link, Hello), Error>> + Send;
+    fn connect(self) -> impl Future<Output = Result<Connection<Self::Link>, Error>> + Send;
+}
+
+/// Runs a connection: nothing moves on it unless this is polled. Returns when the connection is gone.
+pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// An open connection. It belongs to the one task that polls it, so that a request and its answer pass through no other.
+pub(crate) struct Connection<L> {
+    pub(crate) link: L,
+    /// What the node said of itself.
+    pub(crate) hello: Hello,
+    pub(crate) driver: Driver,
+}
+
+/// Runs a connection until `work`, which is done over it, is done.
+pub(crate) async fn run<T>(driver: &mut Driver, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => done,
+        () = &mut *driver => {
+            // Whoever polls it next is to see the end, too.
+            *driver = Box::pin(std::future::ready(()));
+            work.await
+        }
+    }
 }
 
 /// What a node says of itself when it is connected to.
@@ -139,9 +168,6 @@ pub(crate) trait Link: Clone + Send + Sync + 'static {
 
     /// Gives the database to this node and sets its fence, where it has neither; answers what stands there then.
     fn initialise(self, fence: Fence) -> impl Future<Output = Result<Standing, Error>> + Send;
-
-    /// Returns when the connection is gone.
-    fn closed(self) -> impl Future<Output = ()> + Send;
 }
 
 /// Requests that travel as one command: either reads only, or anything but reads.

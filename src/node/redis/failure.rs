@@ -112,6 +112,10 @@ pub(super) fn of_connection(id: &NodeId, place: &str, error: &RedisError) -> Err
             let code = error.code().unwrap_or("ERR");
             of_code(id, code, error.detail().unwrap_or_default())
         }
+        _ if error.is_connection_dropped() => {
+            let message = format!("the connection to {place} ended before the answer came");
+            Error::at(ErrorKind::Unavailable, id, message)
+        }
         _ => Error::at(ErrorKind::Unavailable, id, format!("the connection to {place} broke: {error}")),
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    node::{Clocks, Failure, Hello, Standing, Transport},
+    node::{Clocks, Connection, Driver, Failure, Hello, Standing, Transport, run},
     record::Millis,
     ring::NodeId,
     topology::MetaKeys,
@@ -40,7 +40,7 @@ pub(crate) struct RedisTransport {
 impl Transport for RedisTransport {
     type Link = RedisLink;
 
-    async fn connect(self) -> Result<(RedisLink, Hello), Error> {
+    async fn connect(self) -> Result<Connection<RedisLink>, Error> {
         let place = self.address.to_string();
         let broken = |error: std::io::Error| {
             let message = format!("no connection to {place}: {error}");
@@ -62,7 +62,7 @@ impl Transport for RedisTransport {
 }
 
 impl RedisTransport {
-    async fn greet<S>(&self, stream: S) -> Result<(RedisLink, Hello), Error>
+    async fn greet<S>(&self, stream: S) -> Result<Connection<RedisLink>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -73,7 +73,7 @@ impl RedisTransport {
                 .await
                 .map_err(|error| failure::of_connection(&self.id, &place, &error))?;
         let (open, closed) = watch::channel(());
-        let driver = tokio::spawn(async move {
+        let mut driver: Driver = Box::pin(async move {
             driver.await;
             drop(open);
         });
@@ -84,15 +84,14 @@ impl RedisTransport {
                 keys: self.keys.clone(),
                 script_hash: String::new(),
                 closed,
-                driver: driver.abort_handle(),
             }),
             connection,
         };
-        let (hash, hello) = self.examine(&mut link).await?;
+        let (hash, hello) = run(&mut driver, self.examine(&mut link)).await?;
         if let Some(shared) = Arc::get_mut(&mut link.shared) {
             shared.script_hash = hash;
         }
-        Ok((link, hello))
+        Ok(Connection { link, hello, driver })
     }
 
     /// Asks everything in one round trip, then judges what came back, worst first.

@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc};
 
 use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::sync::watch;
 
 use super::{failure, script};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     topology::{Fence, MetaKeys},
 };
 
-/// An open connection. The last clone that is dropped ends it.
+/// The end of a connection that requests go into; its driver is with the dispatcher.
 #[derive(Clone)]
 pub(crate) struct RedisLink {
     pub(super) shared: Arc<Shared>,
@@ -26,15 +26,8 @@ pub(super) struct Shared {
     pub(super) place: String,
     pub(super) keys: Arc<MetaKeys>,
     pub(super) script_hash: String,
+    /// The sender is never used, only dropped: an error is the sign that the connection is gone.
     pub(super) closed: watch::Receiver<()>,
-    pub(super) driver: AbortHandle,
-}
-
-/// Otherwise a driver that waits for answers that never come would outlive us.
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
 }
 
 /// One command for each batch.
@@ -100,14 +93,6 @@ impl Link for RedisLink {
         let fence = stored.pop().flatten();
         let owner = stored.pop().flatten().map(|name| String::from_utf8_lossy(&name).into_owned());
         Ok(Standing { owner, fence })
-    }
-
-    async fn closed(self) {
-        // The sender is never used, only dropped: an error is the sign that the connection is gone. Our own
-        // reference to the connection must not keep it open.
-        let mut closed = self.shared.closed.clone();
-        drop(self);
-        let _ = closed.changed().await;
     }
 }
 

@@ -55,11 +55,12 @@ impl TestNode {
                 allow_eviction: false,
             }),
         };
-        let (link, hello) = transport.clone().connect().await.unwrap();
+        let Connection { link, hello, mut driver } = transport.clone().connect().await.unwrap();
         let fence = fence(ring);
-        admit(&id, &link, &fence, hello.standing).await.unwrap();
+        run(&mut driver, admit(&id, &link, &fence, hello.standing.clone())).await.unwrap();
+        let connection = Connection { link, hello, driver };
         let (node, inbox) = Node::new(id, &limits);
-        Dispatcher::spawn(&node, inbox, limits, transport, Ok(link), fence, clocks);
+        Dispatcher::spawn(&node, inbox, limits, transport, Ok(connection), fence, clocks);
         TestNode { node, keyspace: Keyspace::new(ring, "test"), fence, keys }
     }
 
