@@ -23,6 +23,7 @@ use super::{
     backoff::{Restlessness, pause},
     flight::{Landed, Lane},
     queue::{Inbox, Job, Load, Waiting},
+    quiet::Quietly,
     run,
 };
 use crate::{
@@ -120,6 +121,7 @@ impl<T: Transport> Dispatcher<T> {
         // moves costs no timer per request.
         let mut timer = pin!(sleep_until(Instant::now()));
         let mut armed: Option<Instant> = None;
+        let quietly = Quietly::new();
         while open || !self.is_idle() {
             if let Some(deadline) = self.next_deadline()
                 && armed.is_none_or(|at| deadline < at)
@@ -128,17 +130,20 @@ impl<T: Transport> Dispatcher<T> {
                 armed = Some(deadline);
             }
             let event = poll_fn(|context| {
-                if let Poll::Ready(event) = self.poll(context) {
-                    return Poll::Ready(event);
-                }
-                if open && let Poll::Ready(count) = inbox.jobs.poll_recv_many(context, &mut jobs, INBOX_BATCH)
-                {
-                    return Poll::Ready(Event::Submitted(count));
-                }
-                match armed {
-                    Some(_) => timer.as_mut().poll(context).map(|()| Event::Deadline),
-                    None => Poll::Pending,
-                }
+                quietly.poll(context, |context| {
+                    if let Poll::Ready(event) = self.poll(context) {
+                        return Poll::Ready(event);
+                    }
+                    if open
+                        && let Poll::Ready(count) = inbox.jobs.poll_recv_many(context, &mut jobs, INBOX_BATCH)
+                    {
+                        return Poll::Ready(Event::Submitted(count));
+                    }
+                    match armed {
+                        Some(_) => timer.as_mut().poll(context).map(|()| Event::Deadline),
+                        None => Poll::Pending,
+                    }
+                })
             });
             match event.await {
                 Event::Landed(connection, landed) => self.landed(connection, landed),
@@ -165,8 +170,7 @@ impl<T: Transport> Dispatcher<T> {
         drop(inbox);
     }
 
-    /// Runs the connection, and the flights on it. The connection comes first, for its answers make flights land, and last,
-    /// for what a flight has just handed to it leaves at once.
+    /// Runs the connection, and the flights on it.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event<T::Link>> {
         if let Poll::Ready(change) = self.state.poll(context) {
             return Poll::Ready(Event::Changed(change));
@@ -176,7 +180,7 @@ impl<T: Transport> Dispatcher<T> {
                 return Poll::Ready(Event::Landed(connection, landed));
             }
         }
-        self.state.poll(context).map(Event::Changed)
+        Poll::Pending
     }
 
     fn is_idle(&self) -> bool {

@@ -24,6 +24,7 @@ mod dispatcher;
 mod flight;
 mod memory;
 mod queue;
+mod quiet;
 mod redis;
 #[cfg(test)]
 mod tests;
