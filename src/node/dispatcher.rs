@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::{
+    task::yield_now,
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
+};
 
 use super::{
     Clocks, Connection, Driver, Failure, Limits, Link, Node, Transport,
@@ -34,6 +37,10 @@ use crate::{
 
 /// Jobs taken from the inbox at once.
 const INBOX_BATCH: usize = 1024;
+
+/// When so many have their answers at once, they are let go on first: most ask for something else, and that goes with the
+/// next flight instead of the one after.
+const CROWD: usize = 8;
 
 type Connecting<L> = Pin<Box<dyn Future<Output = Result<Connection<L>, Error>> + Send>>;
 
@@ -146,7 +153,16 @@ impl<T: Transport> Dispatcher<T> {
                 })
             });
             match event.await {
-                Event::Landed(connection, landed) => self.landed(connection, landed),
+                Event::Landed(connection, landed) => {
+                    let crowd = landed.carried >= CROWD;
+                    self.landed(connection, landed);
+                    if crowd {
+                        yield_now().await;
+                        while let Ok(job) = inbox.jobs.try_recv() {
+                            self.submitted(job, &mut inbox);
+                        }
+                    }
+                }
                 Event::Changed(change) => self.change(change),
                 Event::Deadline => {
                     armed = None;
@@ -154,13 +170,7 @@ impl<T: Transport> Dispatcher<T> {
                 }
                 Event::Submitted(count) => {
                     open = count > 0;
-                    for job in jobs.drain(..) {
-                        match job {
-                            Job::One(waiting) => self.enqueue(waiting),
-                            Job::Many(group) => group.into_iter().for_each(|waiting| self.enqueue(waiting)),
-                            Job::Close => inbox.jobs.close(),
-                        }
-                    }
+                    jobs.drain(..).for_each(|job| self.submitted(job, &mut inbox));
                 }
             }
             self.depart();
@@ -185,6 +195,14 @@ impl<T: Transport> Dispatcher<T> {
 
     fn is_idle(&self) -> bool {
         [&self.reads, &self.scripts].iter().all(|lane| lane.waiting.is_empty() && lane.flight.is_none())
+    }
+
+    fn submitted(&mut self, job: Job, inbox: &mut Inbox) {
+        match job {
+            Job::One(waiting) => self.enqueue(waiting),
+            Job::Many(group) => group.into_iter().for_each(|waiting| self.enqueue(waiting)),
+            Job::Close => inbox.jobs.close(),
+        }
     }
 
     fn enqueue(&mut self, waiting: Waiting) {

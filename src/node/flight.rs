@@ -53,6 +53,8 @@ pub(super) struct Landed {
     pub(super) fit: Result<(), Error>,
     /// What never left, because the connection was gone already: it goes with the next one.
     pub(super) kept: Vec<Waiting>,
+    /// How many requests it carried.
+    pub(super) carried: usize,
 }
 
 impl Lane {
@@ -103,19 +105,19 @@ impl Lane {
 impl Cargo {
     /// Sends the batches and gives every request its answer, unless the connection is gone already.
     pub(super) async fn fly<L: Link>(mut self, id: NodeId, link: L) -> Landed {
-        let batches = self.batches.clone();
+        let (batches, carried) = (self.batches.clone(), self.requests.len());
         let fit = match self.exchange(&id, &link, &batches).await {
             Ok(replies) => match replies.first() {
                 Some(BatchReply::Closed(error)) => {
                     let fit = Err(error.clone());
                     self.requests.retain(|waiting| !waiting.is_answered());
-                    return Landed { fit, kept: self.requests };
+                    return Landed { fit, kept: self.requests, carried };
                 }
                 _ => self.deliver(&id, &link, batches, replies).await,
             },
             Err(error) => Err(error),
         };
-        Landed { fit, kept: Vec::new() }
+        Landed { fit, kept: Vec::new(), carried }
     }
 
     /// Gives every request its answer. An error says that the connection is of no use.
