@@ -49,7 +49,7 @@ pub fn apply(stored: Option<&Stored>, now: Millis, command: &Command) -> (Outcom
         Command::Touch(idle) => match Found::look(stored) {
             Found::Absent => (Outcome::Absent, NOTHING),
             Found::Tombstone => (Outcome::Deleted, NOTHING),
-            Found::Live(header, _) if header.max_deadline <= now => (Outcome::Absent, NOTHING),
+            Found::Live(header, _) if header.max_deadline < now => (Outcome::Absent, NOTHING),
             Found::Live(header, _) => {
                 let deadline = header.max_deadline.min(now + idle);
                 (Outcome::Applied(header.version), Effect::Expire(deadline))
@@ -72,7 +72,7 @@ fn apply_write(found: Found<'_>, now: Millis, write: &Write) -> (Outcome, Effect
         Found::Live(header, _) if header.operation == write.operation => {
             return (Outcome::Applied(header.version), NOTHING);
         }
-        Found::Live(header, _) if header.max_deadline <= now => return (Outcome::Absent, NOTHING),
+        Found::Live(header, _) if header.max_deadline < now => return (Outcome::Absent, NOTHING),
         Found::Live(header, stored) => match write.condition {
             Condition::Absent => return (Outcome::Exists, NOTHING),
             Condition::Version(expected) if expected != header.version => {

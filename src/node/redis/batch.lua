@@ -55,7 +55,7 @@ local function write(how, key, idle, absolute, expected, head, payload)
   if version then
     -- This very write was here before, and nobody else since.
     if sub(header, 15, 22) == sub(head, 15, 22) then return version end
-    if deadline <= now then return ABSENT end
+    if deadline < now then return ABSENT end
     if how == 'c' then return EXISTS end
     if how == 'v' and version ~= expected then return {CONFLICT, call('GET', key)} end
     version = version + 1
@@ -72,7 +72,7 @@ local function touch(key, idle)
   local header = header_of(key)
   local version, deadline = live(header)
   if not version then return other(header) end
-  if deadline <= now then return ABSENT end
+  if deadline < now then return ABSENT end
   call('PEXPIREAT', key, text(min(deadline, now + idle)))
   wrote = true
   return version
