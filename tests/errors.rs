@@ -42,24 +42,9 @@ fn impostor(
     FakeServer::start(Script::respond(move |args| {
         let command = String::from_utf8_lossy(&args[0]).to_uppercase();
         let reply = client.lock().unwrap().command(args).unwrap();
-        encode(&change(&command, reply))
+        change(&command, reply).encode()
     }))
     .unwrap()
-}
-
-fn encode(reply: &Reply) -> Vec<u8> {
-    match reply {
-        Reply::Simple(text) => format!("+{text}\r\n").into(),
-        Reply::Error(text) => format!("-{text}\r\n").into(),
-        Reply::Int(n) => format!(":{n}\r\n").into(),
-        Reply::Nil => b"$-1\r\n".to_vec(),
-        Reply::Bulk(bytes) => [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat(),
-        Reply::Array(parts) => {
-            let mut bytes = format!("*{}\r\n", parts.len()).into_bytes();
-            parts.iter().for_each(|part| bytes.extend(encode(part)));
-            bytes
-        }
-    }
 }
 
 async fn options() -> Vec<Row> {

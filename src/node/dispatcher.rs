@@ -2,7 +2,7 @@
 //!
 //! Everything that waits when a batch can go travels in it, so the more is in flight, the fewer commands there
 //! are per request; when nothing waits, a request goes at once, alone. There are two lanes, reads and scripts,
-//! with one flight each: one batch in flight was measured to beat several.
+//! with one flight each.
 //!
 //! The dispatcher is never blocked: it always takes what is submitted, fails what waits past its deadline, and
 //! hands requests out again as *unsent* (the node never saw them) or *lost* (it may have).

@@ -30,6 +30,23 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// The reply in RESP, as a server sends it: for [`FakeServer`](crate::FakeServer).
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Reply::Simple(text) => format!("+{text}\r\n").into(),
+            Reply::Error(text) => format!("-{text}\r\n").into(),
+            Reply::Int(n) => format!(":{n}\r\n").into(),
+            Reply::Nil => b"$-1\r\n".to_vec(),
+            Reply::Bulk(bytes) => [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat(),
+            Reply::Array(parts) => {
+                let mut bytes = format!("*{}\r\n", parts.len()).into_bytes();
+                parts.iter().for_each(|part| bytes.extend(part.encode()));
+                bytes
+            }
+        }
+    }
+
     /// The reply, or [`Error::Reply`] if it is an error.
     ///
     /// # Errors

@@ -220,7 +220,7 @@ async fn a_batch_that_breaks_the_connection_says_nothing_of_the_others() {
         if args[0] == b"EVALSHA" && scripts.fetch_add(1, Relaxed) == 1 {
             return b"-NOPERM this user has no permissions to run the 'evalsha' command\r\n".to_vec();
         }
-        encode(&client.lock().unwrap().command(args).unwrap())
+        client.lock().unwrap().command(args).unwrap().encode()
     }))
     .unwrap();
     let limits = Limits { script_batch: 2, ..Limits::default() };
@@ -234,21 +234,6 @@ async fn a_batch_that_breaks_the_connection_says_nothing_of_the_others() {
         }
     }
     assert_eq!(server.command(&["DBSIZE"]).unwrap(), Reply::Int(4 + 3));
-}
-
-fn encode(reply: &Reply) -> Vec<u8> {
-    match reply {
-        Reply::Simple(text) => format!("+{text}\r\n").into(),
-        Reply::Error(text) => format!("-{text}\r\n").into(),
-        Reply::Int(n) => format!(":{n}\r\n").into(),
-        Reply::Nil => b"$-1\r\n".to_vec(),
-        Reply::Bulk(bytes) => [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat(),
-        Reply::Array(parts) => {
-            let mut bytes = format!("*{}\r\n", parts.len()).into_bytes();
-            parts.iter().for_each(|part| bytes.extend(encode(part)));
-            bytes
-        }
-    }
 }
 
 #[tokio::test]

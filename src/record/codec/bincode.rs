@@ -12,7 +12,7 @@ use super::{Codec, CodecError, CodecId, shallow::Shallow};
 /// It carries at most 16 MiB, reads at most 256 levels of values in each other, and cannot **read back** a type that asks
 /// what comes next (`serde_json::Value`, enums that are `untagged` or have a `tag`), nor one that leaves fields out
 /// (`skip_serializing_if`). It does not bound how many elements there are that take no bytes at all: damaged bytes of a
-/// `Vec<()>` can cost time. The other two codecs are for these.
+/// `Vec<()>` can cost time, and memory if an element has some. The other two codecs are for these.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bincode;
 
