@@ -1,4 +1,4 @@
-//! Entrances for the fuzz targets and for the tests of the byte formats. **Not part of the API**: whatever stands
+//! Entrances for the fuzz targets, for the tests of the byte formats, and for tests that let processes die. **Not part of the API**: whatever stands
 //! here may change or go in any release.
 
 use bytes::Bytes;
@@ -6,14 +6,23 @@ use bytes::Bytes;
 use crate::{
     error::Error,
     node::{Address, BatchReply, Failure, raw},
-    protocol::{Command, Outcome, Stored},
-    record::Millis,
+    protocol::{Command, Condition, Delete, Outcome, Scope, Stored, Write},
+    record::{CodecId, Millis},
+    resize::steps::hook as hook_step,
     ring::NodeId,
-    topology::Fence,
+    topology::{Epoch, Fence},
 };
 
+pub use crate::resize::steps::Step;
+
+/// Calls this at every step of every resize that this process drives, from now on; only the first call counts. For tests
+/// that let a process die there.
+pub fn on_step(hook: fn(Step)) {
+    hook_step(hook);
+}
+
 /// Bytes of the instruction that stands for one operation in a script's call.
-pub const INSTRUCTION_LEN: usize = 43;
+pub const INSTRUCTION_LEN: usize = 50;
 
 /// How the library shows an address to people, in messages and with `Debug`.
 ///
@@ -24,6 +33,8 @@ pub fn address(text: &str) -> Result<[String; 2], Error> {
     let shown = match &address {
         Address::Memory(name) => name.clone().unwrap_or_default(),
         Address::Redis(redis) => redis.to_string(),
+        #[cfg(test)]
+        Address::Simulated(name) => name.clone(),
     };
     Ok([shown, format!("{address:?}")])
 }
@@ -68,14 +79,32 @@ pub fn greeting(info: &[u8], time: &[u8], other: Millis) -> Result<(), Error> {
     raw::greeting(&node(), info, time, other)
 }
 
-/// The instruction and the payload of a command, as a script's call carries them.
-pub fn instruction(command: &Command) -> ([u8; INSTRUCTION_LEN], &[u8]) {
-    raw::instruction(command)
+/// The instruction and the payload of a command in a batch of this epoch, as a script's call carries them.
+pub fn instruction(command: &Command, stamp: Epoch, scope: Scope) -> ([u8; INSTRUCTION_LEN], &[u8]) {
+    raw::instruction(command, stamp, scope)
 }
 
-/// The command that a script executes for an instruction and a payload, if any command makes them.
-pub fn command(instruction: &[u8; INSTRUCTION_LEN], payload: Bytes) -> Option<Command> {
+/// The command that a script executes for an instruction and a payload, with its epoch and scope, if any command
+/// makes them.
+pub fn command(instruction: &[u8; INSTRUCTION_LEN], payload: Bytes) -> Option<(Command, Epoch, Scope)> {
     raw::command(instruction, payload)
+}
+
+/// A write of JSON.
+pub fn write(
+    condition: Condition,
+    idle: Millis,
+    absolute: Millis,
+    operation: u64,
+    payload: Bytes,
+) -> Command {
+    let codec = CodecId::JSON;
+    Command::Write(Write { condition, idle, absolute, codec, schema: 0, operation, payload })
+}
+
+/// A log-out.
+pub fn delete(floor: Millis, absolute: Millis, upsertable: bool, operation: u64) -> Command {
+    Command::Delete(Delete { floor, absolute, upsertable, operation })
 }
 
 /// What a node holds under one key.

@@ -25,6 +25,10 @@
 
 pub mod record;
 pub mod ring;
+// The client does not use the store yet.
+#[cfg_attr(not(test), expect(dead_code))]
+#[expect(unused_imports)]
+pub mod store;
 
 // Not part of the API: for this crate's own models, simulations and fuzz targets.
 #[doc(hidden)]
@@ -35,13 +39,21 @@ pub mod protocol;
 pub mod topology;
 
 mod client;
+mod entropy;
 mod error;
+// Nor what the store needs of the nodes.
+#[cfg_attr(not(test), expect(dead_code))]
+#[expect(unused_imports)]
 mod node;
+mod resize;
 mod session;
+#[cfg(test)]
+mod simulation;
 
 pub use client::{Builder, SessionRing};
 pub use error::{Error, ErrorKind, Result};
 pub use record::SessionId;
+pub use resize::{Flow, Forgotten, Phase, Plan, Progress, Resize, Returning, Sample, Stuck};
 pub use ring::NodeId;
 pub use session::{Lifetime, Sessions};
 pub use topology::Epoch;

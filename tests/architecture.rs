@@ -6,16 +6,19 @@ use std::{
 };
 
 /// Each module and what it may name of this crate.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("ring", &[]),
     ("topology", &["ring"]),
     ("record", &["ring", "topology"]),
     ("protocol", &["ring", "topology", "record"]),
     ("error", &["ring"]),
-    ("node", &["ring", "topology", "record", "protocol", "error"]),
-    ("internals", &["ring", "topology", "record", "protocol", "error", "node"]),
-    ("client", &["ring", "topology", "record", "protocol", "error", "node"]),
-    ("session", &["ring", "topology", "record", "protocol", "error", "client"]),
+    ("entropy", &["error"]),
+    ("node", &["ring", "topology", "record", "protocol", "error", "entropy"]),
+    ("store", &["ring", "topology", "record", "protocol", "error", "entropy", "node"]),
+    ("internals", &["ring", "topology", "record", "protocol", "error", "node", "resize"]),
+    ("client", &["ring", "topology", "record", "protocol", "error", "entropy", "node", "store"]),
+    ("resize", &["ring", "topology", "record", "protocol", "error", "entropy", "node", "store", "client"]),
+    ("session", &["ring", "topology", "record", "protocol", "error", "entropy", "client"]),
 ];
 
 /// What pure modules may not name: no I/O, no clock, no source of randomness, no order that differs from run to run.

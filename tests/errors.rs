@@ -143,7 +143,7 @@ async fn wrong_rings() -> Vec<Row> {
     let three = servers(3);
     let address = |i: usize| three[i].address();
     let same = refused([address(0), address(1), address(0)]).await;
-    says(&same, Error::is_configuration, &["belongs to node", "a database of its own"]);
+    says(&same, Error::is_configuration, &["the same database as node", "a database of its own"]);
 
     let three = servers(3);
     let hour = 3600;
@@ -158,10 +158,10 @@ async fn wrong_rings() -> Vec<Row> {
     says(&clock, Error::is_configuration, &["node b", "ahead of", "NTP"]);
 
     let ring = on(&three).connect().await.unwrap();
-    let fewer = refused(three[..2].iter().map(RedisServer::address)).await;
-    says(&fewer, Error::is_configuration, &["other members", "same node list"]);
-    let hashed = on(&three).hashed(160).connect().await.unwrap_err();
-    says(&hashed, Error::is_configuration, &["placement"]);
+    let fewer = on(&three[..2]).connect().await.unwrap();
+    assert!(fewer.warnings().iter().any(|warning| warning.contains("node c")), "{:?}", fewer.warnings());
+    let hashed = on(&three).hashed(160).connect().await.unwrap();
+    assert!(hashed.warnings().iter().any(|warning| warning.contains("otherwise")), "{:?}", hashed.warnings());
     // Neither of the two changed anything.
     let id = logins(&ring).create(&login(1)).await.unwrap();
     assert!(on(&three).connect().await.is_ok());
@@ -181,8 +181,6 @@ async fn wrong_rings() -> Vec<Row> {
     vec![
         ("one database under two names", same),
         ("a node whose clock is an hour ahead", clock),
-        ("fewer nodes than the ring has", fewer),
-        ("another placement than the ring has", hashed),
         ("a ring that a newer version has upgraded", upgrade),
         ("a new ring of which one node is down", unfounded),
     ]

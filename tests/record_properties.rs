@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sessionring::{
     Epoch, Lifetime, SessionId, SessionRing, internals,
-    protocol::{self, Command, Condition, Effect, Stored},
+    protocol::{self, Command, Condition, Effect, Mode, Scope, Stored},
     record::{Bincode, Codec, CodecId, Header, Json, Key, Keyspace, Kind, MessagePack, Record, RecordError},
     ring::Token,
-    topology::{Fence, MetaKeys},
+    topology::{Document, Fence, MetaKeys},
 };
 use sessionring_testkit::{Client, RedisServer, Reply};
 
@@ -281,7 +281,7 @@ proptest! {
 
 /// The bytes of a header, any that decodes.
 fn header() -> impl Strategy<Value = Vec<u8>> {
-    let kind = prop::sample::select(b"LTM".to_vec());
+    let kind = prop::sample::select(b"LT".to_vec());
     let numbers = (any::<u8>(), any::<u16>(), any::<u16>(), 0..1_u64 << 48, any::<u64>());
     (kind, 0..2_u8, numbers, 0..1_u64 << 53, 0..1_u64 << 48).prop_map(
         |(kind, flags, (codec, schema, seal, stamp, operation), version, deadline)| {
@@ -373,23 +373,32 @@ fn example_id() -> SessionId {
     SessionId::from_bytes(std::array::from_fn(|i| i as u8 * 10))
 }
 
-/// What the instruction `how` of the document does: 30 minutes, 8 hours, epoch 1, operation 0x1112131415161718.
-fn example_instruction(how: u8, version: u64) -> [u8; 43] {
-    let mut bytes = [0; 43];
-    bytes[0] = how;
-    if how == b'i' {
+/// What the instruction `how` of the document does: settled, since epoch 1; 30 minutes, 8 hours, epoch 1, operation
+/// 0x1112131415161718. An install is that of the first record in the life of a session.
+fn example_instruction(how: u8, version: u64) -> [u8; 50] {
+    let mut bytes = [0; 50];
+    bytes[..2].copy_from_slice(&[how, b's']);
+    bytes[7] = 1;
+    let install = how.eq_ignore_ascii_case(&b'm');
+    let delete = how.eq_ignore_ascii_case(&b'd');
+    let (first, second): (u64, u64) =
+        if install { (1_700_001_800_000, 1_700_028_800_000) } else { (1_800_000, 28_800_000) };
+    if b"rifle".contains(&how) {
         return bytes;
     }
-    bytes[1..7].copy_from_slice(&1_800_000_u64.to_be_bytes()[2..]);
+    bytes[8..14].copy_from_slice(&first.to_be_bytes()[2..]);
     if how == b't' {
         return bytes;
     }
-    bytes[7..13].copy_from_slice(&28_800_000_u64.to_be_bytes()[2..]);
-    bytes[13..21].copy_from_slice(&version.to_be_bytes());
-    let delete = how.eq_ignore_ascii_case(&b'd');
-    bytes[21..25].copy_from_slice(if delete { b"\x01T\0\0" } else { b"\x01L\0\x03" });
-    bytes[34] = 1;
-    bytes[35..].copy_from_slice(&0x1112_1314_1516_1718_u64.to_be_bytes());
+    bytes[14..20].copy_from_slice(&second.to_be_bytes()[2..]);
+    bytes[20..28].copy_from_slice(&version.to_be_bytes());
+    bytes[28..32].copy_from_slice(match (install, delete) {
+        (true, _) => b"\x01L\x01\x03",
+        (_, true) => b"\x01T\0\0",
+        _ => b"\x01L\0\x03",
+    });
+    bytes[41] = 1;
+    bytes[42..].copy_from_slice(&0x1112_1314_1516_1718_u64.to_be_bytes());
     bytes
 }
 
@@ -422,15 +431,16 @@ fn the_document_has_the_fence_of_the_library() {
 
 #[test]
 fn the_document_has_the_instructions_of_the_library() {
-    for how in *b"itcsuvdD" {
-        let version = if how == b'v' { 1_700_000_000_000 } else { 0 };
+    for how in *b"ritcsuvdDfmMle" {
+        let version = if b"vmM".contains(&how) { 1_700_000_000_000 } else { 0 };
         let bytes = example_instruction(how, version);
-        let payload = if b"csuv".contains(&how) { &b"{}"[..] } else { b"" };
-        let command = internals::command(&bytes, payload.to_vec().into()).expect("a command");
-        assert_eq!(internals::instruction(&command), (bytes, payload));
+        let payload = if b"csuvmM".contains(&how) { &b"{}"[..] } else { b"" };
+        let (command, stamp, scope) = internals::command(&bytes, payload.to_vec().into()).expect("a command");
+        assert_eq!(scope, Scope::new(Epoch::FIRST, Mode::Settled));
+        assert_eq!(internals::instruction(&command, stamp, scope), (bytes, payload));
         documented(&hex(&bytes));
     }
-    assert_eq!(internals::command(&[b'x'; 43], Vec::new().into()), None);
+    assert_eq!(internals::command(&[b'x'; 50], Vec::new().into()), None);
 }
 
 /// A session's life, by the specification: what each step of the document stores.
@@ -439,9 +449,9 @@ fn the_document_has_the_records_of_the_library() {
     let mut stored: Option<Stored> = None;
     let mut step = |now: u64, how: u8, version: u64, operation: u8, payload: &'static [u8]| {
         let mut bytes = example_instruction(how, version);
-        bytes[42] = operation;
-        let command = internals::command(&bytes, payload.into()).expect("a command");
-        let (_, effect) = protocol::apply(stored.as_ref(), now, &command);
+        bytes[49] = operation;
+        let (command, stamp, scope) = internals::command(&bytes, payload.into()).expect("a command");
+        let (_, effect) = protocol::apply(stored.as_ref(), now, &command, stamp, scope);
         let Effect::Put(put) = effect else { panic!("{effect:?}") };
         documented(&hex(&put.bytes));
         documented(&put.expires.to_string());
@@ -458,9 +468,10 @@ fn the_document_has_the_records_of_the_library() {
     // What was left of the session, and the floor, which is 30 minutes in the example.
     assert_eq!(gone.expires, 1_700_001_860_000 + 1_800_000);
     assert_eq!(Header::decode(&gone.bytes).expect("a header").kind, Kind::Tombstone);
-    let command = internals::command(&example_instruction(b's', 0), Vec::new().into()).expect("a command");
+    let (command, stamp, scope) =
+        internals::command(&example_instruction(b's', 0), Vec::new().into()).expect("a command");
     assert!(matches!(&command, Command::Write(write) if write.condition == Condition::Live));
-    let (_, effect) = protocol::apply(stored.as_ref(), 1_700_000_180_000, &command);
+    let (_, effect) = protocol::apply(stored.as_ref(), 1_700_000_180_000, &command, stamp, scope);
     assert_eq!(effect, Effect::None);
 }
 
@@ -513,10 +524,13 @@ async fn a_session_on_a_server_is_what_the_document_says() {
     assert_eq!((fence.protocol, fence.epoch, fence.cluster), (1, Epoch::FIRST, Token::of(b"shop").get()));
     assert_eq!(get(&mut client, &keys.node), b"a");
     assert_eq!(get(&mut client, &keys.seq), b"1");
-    for key in [&keys.fence, &keys.node, &keys.seq] {
+    assert_eq!(get(&mut client, &keys.incarnation).len(), 8);
+    let document = Document::decode(&get(&mut client, &keys.document)).expect("a document");
+    assert_eq!(document.fence(), fence);
+    for key in [&keys.fence, &keys.document, &keys.incarnation, &keys.node, &keys.seq] {
         assert_eq!(integer(&mut client, "PTTL", key), -1, "{key} never expires");
     }
-    assert_eq!(client.command(&["DBSIZE"]).expect("an answer"), Reply::Int(4), "and nothing else");
+    assert_eq!(client.command(&["DBSIZE"]).expect("an answer"), Reply::Int(6), "and nothing else");
 
     logins.delete(&id).await.expect("logged out");
     let stored = get(&mut client, key.as_bytes());

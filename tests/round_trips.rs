@@ -178,5 +178,11 @@ async fn one_connection_per_node_and_process() {
     for task in tasks.collect::<Vec<_>>() {
         assert!(task.await.unwrap().unwrap().is_some());
     }
-    assert_eq!(proxy.counts().connections, 1);
+    let begin = std::time::Instant::now();
+    while proxy.open_connections() > 1 {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(10), "another connection stays open");
+        tokio::task::yield_now().await;
+    }
+    // The others were there while the ring was looked for and founded.
+    assert!(proxy.counts().connections <= 4, "{:?}", proxy.counts());
 }

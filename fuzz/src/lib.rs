@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sessionring::{
     SessionId, internals,
-    protocol::{self, Command, Condition, Effect, Outcome, Stored},
+    protocol::{self, Command, Condition, Effect, Mode, Outcome, Scope, Stored},
     record::{Bincode, Codec, Header, IdError, Json, Key, Keyspace, Kind, MessagePack, Record},
     ring::Token,
     topology::{Epoch, Fence, Verdict},
@@ -290,9 +290,8 @@ pub fn server_reply(data: &[u8]) {
             assert_eq!(answers.len(), requests);
             for answer in answers {
                 match answer {
-                    Ok(Outcome::Record(_)) => assert!(reads),
-                    Ok(Outcome::Absent) => {}
-                    Ok(Outcome::Applied(version)) => assert!(!reads && (1..1 << 63).contains(&version)),
+                    Ok(Outcome::Record(_) | Outcome::Absent) => {}
+                    Ok(Outcome::Applied(version)) => assert!(!reads && version < 1 << 63),
                     Ok(_) => assert!(!reads),
                     Err(error) => assert!(!reads && !error.to_string().is_empty()),
                 }
@@ -322,10 +321,12 @@ pub fn apply(data: &[u8]) {
 
 /// One record, and the time.
 ///
-/// A step is one byte: bits 0 to 2 choose the command, `i t c s u v d D` as in a script's call; bit 3 instead plants
-/// bytes (one byte of length, then the bytes) that live for an hour; bits 4 to 7 choose how much time goes by
-/// before. Each command is followed by its fields, one byte each: two times, what is added to the version (for
-/// `v`), the number of the operation, and the payload (a byte of length, then the bytes).
+/// A step is two bytes. Of the first, bits 0 to 3 choose the command, `i t c s u v d D r f m M l e` as in a script's
+/// call; 14 and 15 instead plant bytes (one byte of length, then the bytes) that live for an hour; bits 4 to 7 choose
+/// how much time goes by before. The second, which a planting step does not have, is the scope: bits 0 and 1 the mode,
+/// bits 2 and 3 the `since`. Each command is followed by its fields, one byte each: two times, what is added to the
+/// version (for `v`), the number of the operation, and the payload (a byte of length, then the bytes). An install has
+/// two times, kind (even is live) and version, and the payload.
 struct Script {
     now: u64,
     stored: Option<Stored>,
@@ -333,6 +334,9 @@ struct Script {
 
 /// The last that a record can have.
 const LAST_VERSION: u64 = (1 << 53) - 1;
+
+/// Of all that is written.
+const STAMP: Epoch = Epoch::new(7);
 
 const HOUR: u64 = 3_600_000;
 /// Idle lifetimes, absolute ones, floors and pauses. The last is the longest that the library sends.
@@ -346,80 +350,151 @@ impl Script {
             pause => TIMES[usize::from(pause - 9)],
         };
         self.stored.take_if(|stored| stored.expires < self.now);
-        if step & 8 != 0 {
+        let Some(&how) = b"itcsuvdDrfmMle".get(usize::from(step & 15)) else {
             let bytes = input.sized();
             self.stored = Some(internals::stored(bytes.to_vec(), self.now + HOUR));
             return;
-        }
+        };
         let mut instruction = [0; internals::INSTRUCTION_LEN];
-        let how = b"itcsuvdD"[usize::from(step & 7)];
-        instruction[0] = how;
-        let time = |byte: u8| TIMES[usize::from(byte & 7)].to_be_bytes();
-        if how != b'i' {
-            instruction[1..7].copy_from_slice(&time(input.byte().unwrap_or(4))[2..]);
-        }
+        let mut set = |at: usize, bytes: &[u8]| instruction[at..at + bytes.len()].copy_from_slice(bytes);
+        let scope = input.byte().unwrap_or(0);
+        set(0, &[how, b"sucs"[usize::from(scope & 3)]]);
+        set(7, &[[1, 6, 7, 7][usize::from(scope >> 2 & 3)]]);
+        let time = |byte: u8| TIMES[usize::from(byte & 7)];
+        let short = |number: u64| number.to_be_bytes()[2..].to_vec();
+        let stamped = |kind: &[u8]| [kind, &[0; 5], &short(STAMP.get())].concat();
         let mut payload = &[][..];
-        if !b"it".contains(&how) {
-            instruction[7..13].copy_from_slice(&time(input.byte().unwrap_or(6))[2..]);
-            let dead = b"dD".contains(&how);
-            instruction[21..24].copy_from_slice(if dead { b"\x01T\0" } else { b"\x01L\0" });
-            instruction[34] = 7; // The epoch, 48 bits from byte 29.
-            if how == b'v' {
-                let version = self.live().map_or(7, |header| header.version);
-                let off = u64::from(input.byte().unwrap_or(0) % 3);
-                instruction[13..21].copy_from_slice(&(version + off).to_be_bytes());
-            }
-            instruction[42] = input.byte().unwrap_or(0);
-            if !dead {
-                instruction[24] = 1;
+        match how {
+            b't' => set(8, &short(time(input.byte().unwrap_or(4)))),
+            b'm' | b'M' => {
+                let deadline = input.byte().unwrap_or(4);
+                let passed = u64::from(deadline >> 3);
+                set(8, &short(self.now + time(deadline) - passed));
+                set(14, &short(self.now + time(input.byte().unwrap_or(6))));
+                let live = input.byte().unwrap_or(0).is_multiple_of(2);
+                set(27, &[input.byte().unwrap_or(0)]);
+                set(28, &stamped(if live { b"\x01L\x01" } else { b"\x01T\0" }));
                 payload = input.sized();
             }
+            b'c' | b's' | b'u' | b'v' | b'd' | b'D' => {
+                set(8, &short(time(input.byte().unwrap_or(4))));
+                set(14, &short(time(input.byte().unwrap_or(6))));
+                let dead = b"dD".contains(&how);
+                set(28, &stamped(if dead { b"\x01T\0" } else { b"\x01L\0" }));
+                if how == b'v' {
+                    let version = self.usable(Epoch::FIRST).map_or(7, |header| header.version);
+                    let off = u64::from(input.byte().unwrap_or(0) % 3);
+                    set(20, &(version + off).to_be_bytes());
+                }
+                set(49, &[input.byte().unwrap_or(0)]);
+                if !dead {
+                    set(31, &[1]);
+                    payload = input.sized();
+                }
+            }
+            _ => {}
         }
         let payload = Bytes::copy_from_slice(payload);
-        let command = internals::command(&instruction, payload.clone()).expect("a command's bytes");
-        assert_eq!(internals::instruction(&command), (instruction, &*payload));
-        self.execute(&command);
+        let (command, stamp, scope) =
+            internals::command(&instruction, payload.clone()).expect("a command's bytes");
+        assert_eq!(internals::instruction(&command, stamp, scope), (instruction, &*payload));
+        self.execute(&command, scope);
+    }
+
+    /// The header of a record that is valid since then.
+    fn valid(&self, since: Epoch) -> Option<Header> {
+        let header = Header::decode(&self.stored.as_ref()?.bytes).ok()?;
+        (header.stamp >= since).then_some(header)
+    }
+
+    fn live(&self, since: Epoch) -> Option<Header> {
+        self.valid(since).filter(|header| header.kind == Kind::Live)
     }
 
     /// The header of a live session that a write can work on.
-    fn live(&self) -> Option<Header> {
-        let header = Header::decode(&self.stored.as_ref()?.bytes).ok()?;
-        let usable = header.kind == Kind::Live && !header.pending && header.version < LAST_VERSION;
-        usable.then_some(header)
+    fn usable(&self, since: Epoch) -> Option<Header> {
+        self.live(since).filter(|header| header.version < LAST_VERSION)
     }
 
-    fn tombstone(&self) -> bool {
+    /// Whether there are bytes that are no record.
+    fn garbage(&self) -> bool {
         self.stored
             .as_ref()
-            .and_then(|stored| Header::decode(&stored.bytes).ok())
-            .is_some_and(|header| header.kind == Kind::Tombstone && !header.pending)
+            .is_some_and(|stored| !stored.bytes.is_empty() && Header::decode(&stored.bytes).is_err())
     }
 
-    fn execute(&mut self, command: &Command) {
-        let (now, live) = (self.now, self.live());
-        let read = protocol::apply(self.stored.as_ref(), now, &Command::Read);
+    /// Before which a session does not end, whatever is written: while its token moves, its end stays.
+    fn earliest(&self, scope: Scope) -> u64 {
+        let moving = scope.mode != Mode::Settled;
+        self.stored.as_ref().filter(|_| moving).map_or(0, |stored| stored.expires)
+    }
+
+    fn apply(&self, command: &Command, scope: Scope) -> (Outcome, Effect) {
+        protocol::apply(self.stored.as_ref(), self.now, command, STAMP, scope)
+    }
+
+    fn execute(&mut self, command: &Command, scope: Scope) {
+        let read = self.apply(&Command::Read, scope);
         let expected = match &self.stored {
             Some(stored) => Outcome::Record(stored.bytes.clone()),
             None => Outcome::Absent,
         };
         assert_eq!(read, (expected, Effect::None));
 
-        let (outcome, effect) = protocol::apply(self.stored.as_ref(), now, command);
-        if self.tombstone() {
-            assert_eq!((&outcome, &effect), (&Outcome::Deleted, &Effect::None), "a tombstone is terminal");
+        let (outcome, effect) = self.apply(command, scope);
+        let changes = matches!(command, Command::Write(_) | Command::Touch(_) | Command::Delete(_));
+        match self.valid(scope.since) {
+            Some(header) if header.kind == Kind::Tombstone => {
+                assert_eq!(effect == Effect::None, *command != Command::Erase, "a tombstone is terminal");
+                if changes || matches!(command, Command::Inspect | Command::Release) {
+                    assert_eq!(outcome, Outcome::Deleted);
+                }
+            }
+            Some(header) if changes && header.pending && scope.mode == Mode::Unchecked => {
+                assert_eq!((&outcome, &effect), (&Outcome::Pending, &Effect::None));
+            }
+            Some(_) => assert_ne!(outcome, Outcome::Pending),
+            None if changes && scope.mode == Mode::Unchecked => {
+                assert_eq!(effect, Effect::None, "the source was not asked");
+                let refused = self.garbage() && !matches!(command, Command::Delete(_));
+                assert_eq!(outcome == Outcome::Absent, !refused);
+            }
+            None => {}
         }
-        match &effect {
+        if let Outcome::Fetched { record, deadline } = &outcome {
+            let stored = self.stored.as_ref().expect("what was fetched");
+            assert_eq!((record, deadline), (&stored.bytes, &stored.expires));
+            assert!(self.valid(scope.since).is_some() && effect == Effect::None);
+        }
+        self.check_effect(command, scope, &outcome, &effect);
+        self.take(effect);
+        self.repeat(command, scope, outcome);
+    }
+
+    fn check_effect(&self, command: &Command, scope: Scope, outcome: &Outcome, effect: &Effect) {
+        match effect {
             Effect::None => {
                 if let Outcome::Applied(version) = outcome {
                     let Command::Write(write) = command else { panic!("{command:?} did nothing") };
-                    let header = live.expect("what a repeated write left");
-                    assert_eq!((write.operation, version), (header.operation, header.version));
+                    let header = self.usable(scope.since).expect("what a repeated write left");
+                    assert_eq!((write.operation, *version), (header.operation, header.version));
                 }
             }
             Effect::Put(put) => {
                 let record = Record::decode(&put.bytes).expect("a record of ours");
-                assert_eq!(outcome, Outcome::Applied(record.header.version));
-                match live {
+                assert_eq!(*outcome, Outcome::Applied(record.header.version));
+                assert_eq!(record.header.stamp, STAMP);
+                if let Command::Install(install) = command {
+                    assert_eq!(self.valid(scope.since), None, "a record was written over");
+                    assert!(install.for_logout || !self.garbage());
+                    assert_eq!((&record.header, record.payload), (&install.header(STAMP), &*install.payload));
+                    assert_eq!(record.header.pending, record.header.kind == Kind::Live);
+                    assert!(put.expires == install.deadline && self.now <= put.expires);
+                    return;
+                }
+                assert!(!record.header.pending);
+                let usable = self.usable(scope.since);
+                match usable {
                     Some(old) => {
                         assert_eq!(record.header.version, old.version + 1);
                         assert_eq!(
@@ -427,44 +502,47 @@ impl Script {
                             "an absolute deadline moved"
                         );
                     }
-                    None => assert_eq!(record.header.version, now),
+                    None => assert_eq!(record.header.version, self.now),
                 }
-                self.check_put(command, put, &record, live.is_some());
+                self.check_put(command, scope, put, &record, usable.is_some());
             }
             Effect::Expire(at) => {
-                let header = live.expect("a live session");
-                assert!(
-                    matches!(command, Command::Touch(idle) if *at == header.max_deadline.min(now + idle))
-                );
-                assert_eq!(outcome, Outcome::Applied(header.version));
+                let header = self.usable(scope.since).expect("a live session");
+                let Command::Touch(idle) = command else { panic!("{command:?} touched") };
+                let end = self.earliest(scope).max(self.now + idle);
+                assert_eq!(*at, header.max_deadline.min(end));
+                assert_eq!(*outcome, Outcome::Applied(header.version));
             }
+            Effect::Remove => match command {
+                Command::Release => assert!(self.live(scope.since).is_some()),
+                Command::Erase => assert!(self.valid(Epoch::new(0)).is_some()),
+                command => panic!("{command:?} removed something"),
+            },
             _ => {}
         }
-        self.take(effect);
-        self.repeat(command, outcome);
     }
 
-    fn check_put(&self, command: &Command, put: &Stored, record: &Record<'_>, was_live: bool) {
+    fn check_put(&self, command: &Command, scope: Scope, put: &Stored, record: &Record<'_>, was_live: bool) {
         let header = &record.header;
         match command {
             Command::Write(write) => {
-                assert_eq!(
-                    (header.kind, header.operation, header.stamp),
-                    (Kind::Live, write.operation, write.stamp)
-                );
+                assert_eq!((header.kind, header.operation), (Kind::Live, write.operation));
                 assert_eq!((header.codec, header.schema), (write.codec, write.schema));
                 assert_eq!(record.payload, &*write.payload);
-                assert!(put.expires <= header.max_deadline && put.expires <= self.now + write.idle);
+                let earliest = if was_live { self.earliest(scope) } else { 0 };
+                assert_eq!(put.expires, header.max_deadline.min(earliest.max(self.now + write.idle)));
                 let needs_one = matches!(write.condition, Condition::Live | Condition::Version(_));
                 assert!(was_live || !needs_one, "a session that is gone came back");
                 assert!(!was_live || write.condition != Condition::Absent, "a session was written over");
                 // Where bytes that are no record stand, no write happens.
-                assert!(was_live || self.stored.as_ref().is_none_or(|stored| stored.bytes.is_empty()));
+                assert!(was_live || self.valid(scope.since).is_none() && !self.garbage());
             }
             Command::Delete(delete) => {
                 assert_eq!((header.kind, header.operation), (Kind::Tombstone, delete.operation));
                 assert!(record.payload.is_empty());
-                let old = self.stored.as_ref().map_or(self.now, |stored| stored.expires.max(self.now));
+                let leftover = self.valid(scope.since).is_none() && !self.garbage();
+                let old = self.stored.as_ref().filter(|_| !leftover);
+                let old = old.map_or(self.now, |stored| stored.expires.max(self.now));
                 assert!(put.expires >= old + delete.floor, "a log-out is forgotten before the session");
                 assert!(!delete.upsertable || put.expires >= header.max_deadline + delete.floor);
             }
@@ -476,17 +554,18 @@ impl Script {
         match (effect, &mut self.stored) {
             (Effect::Put(put), stored) => *stored = Some(put),
             (Effect::Expire(at), Some(stored)) => stored.expires = at,
+            (Effect::Remove, stored) => *stored = None,
             _ => {}
         }
         self.stored.take_if(|stored| stored.expires < self.now);
     }
 
     /// A second copy at the same time changes nothing, whatever the command.
-    fn repeat(&mut self, command: &Command, first: Outcome) {
+    fn repeat(&mut self, command: &Command, scope: Scope, first: Outcome) {
         if self.stored.is_none() {
             return;
         }
-        let (second, effect) = protocol::apply(self.stored.as_ref(), self.now, command);
+        let (second, effect) = self.apply(command, scope);
         let before = self.stored.clone();
         self.take(effect);
         assert_eq!(self.stored, before, "a second {command:?} changed the record");
@@ -495,6 +574,7 @@ impl Script {
             (_, Outcome::Applied(LAST_VERSION)) => {}
             (Command::Write(_) | Command::Touch(_), first @ Outcome::Applied(_)) => assert_eq!(second, first),
             (Command::Delete(_), Outcome::Applied(_)) => assert_eq!(second, Outcome::Deleted),
+            (Command::Install(_), Outcome::Applied(_)) => assert_eq!(second, Outcome::Exists),
             _ => {}
         }
     }

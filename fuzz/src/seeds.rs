@@ -13,12 +13,12 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
 
     let live = header([b'L', 0, 1], 1_700_000_000_000, 1_700_086_400_000);
     let tombstone = header([b'T', 0, 0], 1_700_000_000_001, 1_700_086_400_000);
-    let moved = header([b'M', 0, 0], 1_700_000_000_001, 1_700_086_400_000);
+    let unknown = header([b'M', 0, 0], 1_700_000_000_001, 1_700_086_400_000);
     let pending = header([b'L', 1, 3], 1_700_000_000_002, 1_700_086_400_000);
     let last = header([b'L', 0, 2], (1 << 53) - 1, (1 << 48) - 1);
     add("envelope", "live", [&live[..], b"\x07payload"].concat());
     add("envelope", "tombstone", tombstone.clone());
-    add("envelope", "moved", moved.clone());
+    add("envelope", "unknown_kind", unknown.clone());
     add("envelope", "pending", [&pending[..], b"{}"].concat());
     add("envelope", "last_version", last.clone());
     add("envelope", "newer_format", b"\x02whatever comes".to_vec());
@@ -113,7 +113,7 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
                 b"*2\r\n:1\r\n",
                 &bulk(&live),
                 b"*2\r\n:4\r\n",
-                &bulk(&moved),
+                &bulk(&unknown),
             ],
         ),
     );
@@ -121,6 +121,19 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         "server_reply",
         "inspected",
         reply(batch(false, 1), &[b"*2\r\n:0\r\n*3\r\n:2\r\n", &bulk(&live), b":3600000\r\n"]),
+    );
+    add(
+        "server_reply",
+        "moved",
+        reply(
+            batch(false, 4),
+            &[
+                b"*5\r\n:19\r\n:-3\r\n:-4\r\n*3\r\n:5\r\n",
+                &bulk(&live),
+                b":1700000000000\r\n*2\r\n:6\r\n",
+                &bulk(&tombstone),
+            ],
+        ),
     );
     for (name, text) in [
         ("out_of_memory", "OOM command not allowed when used memory > 'maxmemory'."),
@@ -132,7 +145,7 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     let more = reply(batch(true, 1), &[b"*4\r\n", &fence, b"$-1\r\n$-1\r\n$-1\r\n"]);
     add("server_reply", "one_answer_too_many", more);
     add("server_reply", "one_answer_too_few", reply(batch(false, 2), &[b"*2\r\n:0\r\n:1\r\n"]));
-    add("server_reply", "unknown_number", reply(batch(false, 1), &[b"*2\r\n:0\r\n:-3\r\n"]));
+    add("server_reply", "unknown_number", reply(batch(false, 1), &[b"*2\r\n:0\r\n:-5\r\n"]));
     add("server_reply", "refused", reply(batch(false, 1), &[&bulk(b"another fence")]));
     add("server_reply", "no_fence", reply(batch(false, 1), &[b"$-1\r\n"]));
     add(
@@ -152,20 +165,49 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         reply(0, &[&bulk(info.as_bytes()), b"\xff", b"*2\r\n$16\r\n9223372036854775\r\n$6\r\n808000\r\n"]),
     );
 
-    // Numbers of commands as in `Script`: i t c s u v d D.
+    // Numbers of commands as in `Script`: i t c s u v d D r f m M l e; then the scope.
     add(
         "apply",
         "life_of_a_session",
-        vec![2, 4, 6, 1, 1, b'a', 0, 1, 4, 5, 4, 6, 0, 2, 1, b'b', 6, 4, 6, 3, 3, 4, 6, 4, 0],
+        vec![
+            2, 0, 4, 6, 1, 1, b'a', 0, 0, 1, 0, 4, 5, 0, 4, 6, 0, 2, 1, b'b', 6, 0, 4, 6, 3, 3, 0, 4, 6, 4, 0,
+        ],
     );
-    add("apply", "conflict", vec![2, 4, 6, 1, 0, 5, 4, 6, 1, 2, 0, 3, 4, 6, 3, 0]);
-    add("apply", "expiry_and_again", vec![2, 1, 6, 1, 0, 0xd0, 4, 4, 6, 2, 0, 0xf1, 7, 2, 4, 6, 3, 0]);
-    add("apply", "upsert_after_log_out", vec![7, 4, 6, 1, 4, 4, 6, 2, 0, 0xe7, 4, 6, 3]);
-    for (name, bytes) in
-        [("pending", &pending), ("moved", &moved), ("last_version", &last), ("tombstone", &tombstone)]
-    {
-        let plant = [&[8, bytes.len() as u8][..], bytes].concat();
-        add("apply", name, [&plant[..], &[0, 3, 4, 6, 1, 0, 1, 4, 6, 4, 6, 2, 2, 4, 6, 3, 0]].concat());
+    add("apply", "conflict", vec![2, 0, 4, 6, 1, 0, 5, 0, 4, 6, 1, 2, 0, 3, 0, 4, 6, 3, 0]);
+    let expiry = vec![2, 0, 1, 6, 1, 0, 0xd0, 0, 4, 0, 4, 6, 2, 0, 0xf1, 0, 7, 2, 0, 4, 6, 3, 0];
+    add("apply", "expiry_and_again", expiry);
+    add("apply", "upsert_after_log_out", vec![7, 0, 4, 6, 1, 4, 0, 4, 6, 2, 0, 0xe7, 0, 4, 6, 3]);
+    // Create unchecked, install, set unchecked, checked and settled, fetch, install again, release, fetch.
+    add(
+        "apply",
+        "carried_over",
+        vec![
+            2, 13, 4, 6, 1, 0, 10, 12, 4, 6, 0, 5, 1, b'a', 3, 13, 4, 6, 2, 0, 3, 14, 4, 6, 2, 0, 3, 12, 4,
+            6, 2, 0, 9, 8, 10, 12, 4, 6, 0, 5, 0, 12, 8, 9, 8,
+        ],
+    );
+    // Tombstones: installed, released, fetched, erased; installs that come late.
+    add(
+        "apply",
+        "carried_tombstone",
+        vec![
+            11, 8, 4, 6, 1, 5, 0, 12, 8, 9, 8, 6, 13, 4, 6, 1, 8, 8, 13, 0, 10, 8, 9, 6, 0, 5, 0, 11, 8, 9,
+            6, 0, 5, 0,
+        ],
+    );
+    for (name, bytes) in [
+        ("pending", &pending),
+        ("unknown_kind", &unknown),
+        ("last_version", &last),
+        ("tombstone", &tombstone),
+        ("leftover", &[&live[..13], b"\x05", &live[14..]].concat()),
+    ] {
+        let plant = [&[14, bytes.len() as u8][..], bytes].concat();
+        let steps = [
+            0, 8, 8, 8, 9, 8, 3, 9, 4, 6, 1, 0, 1, 10, 4, 6, 9, 4, 6, 2, 10, 8, 4, 6, 0, 5, 0, 12, 8, 13, 8,
+            2, 8, 4, 6, 3, 0,
+        ];
+        add("apply", name, [&plant[..], &steps].concat());
     }
     seeds
 }

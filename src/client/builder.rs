@@ -4,19 +4,20 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use tokio::{task::JoinSet, time::timeout};
+use futures_util::future::join_all;
 
-use super::{SessionRing, Shared, View};
+use super::{Keeper, SessionRing, Shared};
 use crate::{
-    error::{Error, ErrorKind, Result},
-    node::{
-        Address, AnyTransport, Clocks, Connection, Dispatcher, Limits, MemoryServer, MemoryTransport, Node,
-        RedisTransport, Transport, admit, check, run,
-    },
+    entropy,
+    error::{Error, Result},
+    node::{Address, Clocks, Directory, Limits, Node},
     ring::{Member, NodeId, Ring, Weight},
-    topology::{Fence, MetaKeys, Topology, Verdict},
+    store::{NodeStore, TopologyStore},
+    topology::{Document, Policy},
 };
+
+/// A decision may take as long as so many connection attempts.
+const PATIENCE: u32 = 5;
 
 /// Describes a ring and how to use it. Every option has a default that is right for most.
 ///
@@ -26,7 +27,9 @@ use crate::{
 pub struct Builder {
     name: String,
     nodes: Vec<(String, String, u32)>,
+    routes: Vec<(String, String)>,
     placement: Choice,
+    policy: Policy,
     request_timeout: Duration,
     limits: Limits,
     max_clock_skew: Duration,
@@ -47,7 +50,9 @@ impl Default for Builder {
         Builder {
             name: "sessionring".into(),
             nodes: Vec::new(),
+            routes: Vec::new(),
             placement: Choice::Balanced,
+            policy: Policy::Trust,
             request_timeout: Duration::from_secs(1),
             limits: Limits::default(),
             max_clock_skew: Duration::from_secs(2),
@@ -86,6 +91,24 @@ impl Builder {
         self
     }
 
+    /// Reaches this node at another address than all others do, through a tunnel or a proxy of this application's own. It
+    /// counts more than the address that the ring has for the node, also after that has changed.
+    #[must_use]
+    pub fn route(mut self, name: impl Into<String>, address: impl Into<String>) -> Builder {
+        self.routes.push((name.into(), address.into()));
+        self
+    }
+
+    /// Founds a ring that believes no server that was restarted or replaced by a replica: what it holds may be older than
+    /// what was acknowledged, log-outs may be missing. Its sessions are unavailable until an operator calls
+    /// [`SessionRing::readmit`]. Without this, such a server is used as it is, and what its persistence or its
+    /// replication lost is lost.
+    #[must_use]
+    pub fn strict(mut self) -> Builder {
+        self.policy = Policy::Strict;
+        self
+    }
+
     /// Places sessions by equal arcs, dealt out by weight: the default. At 100 equal nodes the fullest holds
     /// 0.1 % more than the mean.
     #[must_use]
@@ -114,6 +137,14 @@ impl Builder {
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Builder {
         self.limits.connect_timeout = timeout.min(LONGEST);
+        self
+    }
+
+    /// How often an open connection is looked at, about: 5 s unless set, a year at most. So an application without traffic
+    /// learns of changes of the ring, and one that only reads learns that a server has become a replica.
+    #[must_use]
+    pub fn probe_interval(mut self, interval: Duration) -> Builder {
+        self.limits.probe_interval = interval.min(LONGEST);
         self
     }
 
@@ -165,40 +196,91 @@ impl Builder {
     pub async fn connect(self) -> Result<SessionRing> {
         self.check_options()?;
         let ring = self.place()?;
-        let topology = Topology::founded(&self.name, ring);
         let clocks = Clocks::new(self.max_clock_skew);
-        let transports = self.transports(&topology, &clocks)?;
-        let mut greeted = self.greet(transports).await;
-        let founded = self.judge(&topology.fence, &clocks, &greeted)?;
-        for Greeted { id, greeting, .. } in &mut greeted {
-            if let Ok(Connection { link, hello, driver }) = greeting {
-                let admission = admit(id, link, &topology.fence, hello.standing.clone());
-                let admitted = timeout(self.limits.connect_timeout, run(driver, admission));
-                let no_answer = || Error::at(ErrorKind::Unavailable, id, "the node stopped answering");
-                match admitted.await.unwrap_or_else(|_| Err(no_answer())) {
-                    Ok(()) => {}
-                    // A node that has just gone away is down, as if it had been from the start.
-                    Err(error) if founded && error.is_unavailable() => *greeting = Err(error),
-                    Err(error) => return Err(error),
-                }
-            }
+        let directory = Arc::new(self.directory(clocks)?);
+        let store = NodeStore::new(directory.clone(), PATIENCE * self.limits.connect_timeout);
+        let loaded = store.load(None).await?;
+        // A node that is set up wrongly will not mend itself; one that is down may.
+        let counts =
+            |id: &NodeId| loaded.document.as_ref().is_none_or(|document| document.member(id).is_some());
+        let mut unfit = loaded.unreachable.iter().filter(|(id, error)| counts(id) && !error.is_unavailable());
+        if let Some((_, error)) = unfit.next() {
+            return Err(error.clone());
         }
-        let nodes = greeted.into_iter().map(|Greeted { id, transport, greeting }| {
-            let (node, inbox) = Node::new(id, &self.limits);
-            let (limits, clocks) = (self.limits.clone(), clocks.clone());
-            Dispatcher::spawn(&node, inbox, limits, transport, greeting, topology.fence, clocks);
-            node
-        });
-        let nodes = nodes.collect();
-        let operations = getrandom::u64()
-            .map_err(|e| Error::configuration(format!("the operating system gave no random bytes: {e}")))?;
+        directory.clocks().check_all()?;
+        let document = match loaded.document {
+            Some(document) => document,
+            None => store.found(self.policy, &ring).await?,
+        };
+        let warnings = self.differences(&ring, &document, &directory);
+        let operations = entropy::u64()?;
+        let keeper = Keeper::new(store, directory, self.limits, document);
+        let tried: Vec<_> = keeper.view().nodes.iter().map(Node::tried).collect();
+        join_all(tried).await;
+        keeper.directory().rest(Duration::ZERO);
         Ok(SessionRing(Arc::new(Shared {
             name: self.name,
-            view: ArcSwap::from_pointee(View { topology, nodes }),
+            keeper,
             request_timeout: self.request_timeout,
             max_clock_skew: self.max_clock_skew,
             operations: AtomicU64::new(operations),
+            warnings,
         })))
+    }
+
+    fn directory(&self, clocks: Clocks) -> Result<Directory> {
+        let parsed = |(name, address): (&String, &String)| {
+            let id = NodeId::new(name.as_str())?;
+            let address =
+                Address::parse(address).map_err(|error| Error::at(error.kind(), &id, error.message()))?;
+            Ok((id, address))
+        };
+        let contacts = self.nodes.iter().map(|(name, address, _)| parsed((name, address)));
+        let contacts = contacts.collect::<Result<Vec<_>>>()?;
+        let timeout = self.limits.connect_timeout;
+        let mut directory = Directory::new(&self.name, contacts, clocks, self.allow_eviction, timeout)?;
+        for (name, address) in &self.routes {
+            let (id, address) = parsed((name, address))?;
+            directory = directory.route(id, address);
+        }
+        Ok(directory)
+    }
+
+    /// Where the list of this application differs from the ring.
+    fn differences(&self, ring: &Ring, document: &Document, directory: &Directory) -> Vec<String> {
+        let mut differences = Vec::new();
+        let mut say = |what: String| differences.push(format!("{what}; the ring stays as it is"));
+        for (id, address) in directory.contacts() {
+            match document.member(&id) {
+                None => say(format!("node {id} is named here and is not a member of the ring")),
+                Some((index, member)) => {
+                    if member.address != address {
+                        say(format!(
+                            "node {id} is at {address} here, and at {} for the ring",
+                            member.address
+                        ));
+                    }
+                    let (here, there) = (ring.index_of(&id), document.ring().members()[index.get()].weight());
+                    if let Some(here) = here.map(|here| ring.members()[here.get()].weight())
+                        && here != there
+                    {
+                        say(format!("node {id} has weight {here} here, and {there} in the ring"));
+                    }
+                }
+            }
+        }
+        for member in document.members() {
+            if ring.index_of(&member.id).is_none() {
+                say(format!("node {} is a member of the ring and is not named here", member.id));
+            }
+        }
+        if ring.placement() != document.ring().placement() {
+            say("the ring places sessions otherwise than is asked for here".into());
+        }
+        if self.policy != document.policy() {
+            say("the ring is strict, or is not, otherwise than is asked for here".into());
+        }
+        differences
     }
 
     fn check_options(&self) -> Result<()> {
@@ -207,7 +289,8 @@ impl Builder {
                 "the ring's name must be 1 to 64 printable ASCII characters without space",
             ));
         }
-        if self.request_timeout.is_zero() || self.limits.connect_timeout.is_zero() {
+        let times = [self.request_timeout, self.limits.connect_timeout, self.limits.probe_interval];
+        if times.iter().any(Duration::is_zero) {
             return Err(Error::configuration("a timeout of zero lets no request succeed; set a longer one"));
         }
         if self.limits.queue_requests == 0 || self.limits.queue_bytes == 0 {
@@ -232,85 +315,6 @@ impl Builder {
             Choice::Hashed(vnodes) => Ring::hashed(members, vnodes)?,
         })
     }
-
-    /// The ways to the nodes, in the order of the ring's members.
-    fn transports(&self, topology: &Topology, clocks: &Clocks) -> Result<Vec<(NodeId, AnyTransport)>> {
-        let keys = Arc::new(MetaKeys::new(&self.name));
-        let members = topology.ring.members().iter();
-        members
-            .map(|member| {
-                let id = member.id().clone();
-                // The ring was built from these very names.
-                let address =
-                    self.nodes.iter().find(|(name, ..)| name == id.as_str()).map(|(_, a, _)| a.as_str());
-                let address = Address::parse(address.unwrap_or_default())
-                    .map_err(|error| Error::at(error.kind(), &id, error.to_string()))?;
-                let (keys, clocks) = (keys.clone(), clocks.clone());
-                let transport = match address {
-                    Address::Memory(name) => {
-                        let server = name.map_or_else(MemoryServer::new, |name| MemoryServer::named(&name));
-                        AnyTransport::Memory(MemoryTransport { id: id.clone(), server, keys, clocks })
-                    }
-                    Address::Redis(address) => AnyTransport::Redis(RedisTransport {
-                        id: id.clone(),
-                        address,
-                        keys,
-                        clocks,
-                        allow_eviction: self.allow_eviction,
-                    }),
-                };
-                Ok((id, transport))
-            })
-            .collect()
-    }
-
-    /// Connects to all nodes at once.
-    async fn greet(&self, transports: Vec<(NodeId, AnyTransport)>) -> Vec<Greeted> {
-        let limit = self.limits.connect_timeout;
-        let mut tasks = JoinSet::new();
-        for (index, (id, transport)) in transports.into_iter().enumerate() {
-            tasks.spawn(async move {
-                let greeting = timeout(limit, transport.clone().connect()).await.unwrap_or_else(|_| {
-                    let message = format!(
-                        "no answer within {} ms; check host and port, and that it is Redis without TLS",
-                        limit.as_millis()
-                    );
-                    Err(Error::at(ErrorKind::Unavailable, &id, message))
-                });
-                (index, Greeted { id, transport, greeting })
-            });
-        }
-        let mut greeted = tasks.join_all().await;
-        greeted.sort_unstable_by_key(|(index, _)| *index);
-        greeted.into_iter().map(|(_, greeted)| greeted).collect()
-    }
-
-    /// Whether what the nodes said of themselves makes a ring; answers whether it was founded before.
-    fn judge(&self, fence: &Fence, clocks: &Clocks, greeted: &[Greeted]) -> Result<bool> {
-        let mut founded = false;
-        let mut down = None;
-        for Greeted { id, greeting, .. } in greeted {
-            match greeting {
-                Err(error) if error.is_unavailable() => down = Some(error),
-                Err(error) => return Err(error.clone()),
-                Ok(Connection { hello, .. }) => {
-                    clocks.record(id, hello.reading);
-                    founded |= check(id, fence, &hello.standing)? == Verdict::Accepted;
-                }
-            }
-        }
-        clocks.check_all()?;
-        match (down, founded) {
-            (Some(error), false) => {
-                let message = format!(
-                    "{error}; the ring does not exist yet, and founding it needs every node; start the node and \
-                     connect again"
-                );
-                Err(Error::new(ErrorKind::Unavailable, message))
-            }
-            _ => Ok(founded),
-        }
-    }
 }
 
 /// Without the addresses, which may hold passwords.
@@ -326,10 +330,4 @@ impl fmt::Debug for Builder {
             .field("allow_eviction", &self.allow_eviction)
             .finish()
     }
-}
-
-struct Greeted {
-    id: NodeId,
-    transport: AnyTransport,
-    greeting: Result<Connection<<AnyTransport as Transport>::Link>>,
 }

@@ -1,7 +1,7 @@
 //! Where a node is.
 
 use super::redis::RedisAddress;
-use crate::error::Error;
+use crate::{entropy, error::Error};
 
 /// A parsed node address. `Debug` shows no password.
 #[derive(Debug, Clone)]
@@ -10,6 +10,9 @@ pub(crate) enum Address {
     Memory(Option<String>),
     /// `redis://[user:password@]host[:port][/database]`, or `unix:` and a path.
     Redis(Box<RedisAddress>),
+    /// `sim:NAME`: a server of the simulation.
+    #[cfg(test)]
+    Simulated(String),
 }
 
 impl Address {
@@ -17,6 +20,10 @@ impl Address {
     pub(crate) fn parse(text: &str) -> Result<Address, Error> {
         if let Some(name) = text.strip_prefix("memory:") {
             return Ok(Address::Memory((!name.is_empty()).then(|| name.to_owned())));
+        }
+        #[cfg(test)]
+        if let Some(name) = text.strip_prefix("sim:") {
+            return Ok(Address::Simulated(name.to_owned()));
         }
         RedisAddress::parse(text).map(|address| Address::Redis(Box::new(address))).map_err(|reason| {
             Error::configuration(format!(
@@ -27,9 +34,60 @@ impl Address {
     }
 }
 
+impl Address {
+    /// The address as a document may hold it: text that parses to the same place, without user and password. An
+    /// in-memory node needs a name for that, see [`Address::named`].
+    pub(crate) fn without_credentials(&self) -> String {
+        match self {
+            Address::Memory(name) => format!("memory:{}", name.as_deref().unwrap_or_default()),
+            Address::Redis(address) => address.without_credentials(),
+            #[cfg(test)]
+            Address::Simulated(name) => format!("sim:{name}"),
+        }
+    }
+
+    /// The same address; an in-memory node without a name gets one, so that a document can name it.
+    pub(crate) fn named(self) -> Result<Address, Error> {
+        Ok(match self {
+            Address::Memory(None) => Address::Memory(Some(format!("{:016x}", entropy::u64()?))),
+            address => address,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_without_credentials_is_the_same_place() {
+        for (address, public) in [
+            ("redis://app:s%3Acret@[::1]:7000", "redis://[::1]:7000"),
+            ("redis://:pw@10.0.0.1/3", "redis://10.0.0.1:6379/3"),
+            ("valkey://Cache.internal", "redis://Cache.internal:6379"),
+            ("unix:/run/my%20redis%25.sock?user=u&pass=hunter2&db=2", "unix:/run/my%20redis%25.sock?db=2"),
+            ("redis+unix:///run/redis.sock", "unix:/run/redis.sock"),
+            ("memory:a", "memory:a"),
+        ] {
+            let parsed = Address::parse(address).unwrap();
+            assert_eq!(parsed.without_credentials(), public);
+            let again = Address::parse(public).unwrap();
+            assert_eq!(again.without_credentials(), public);
+            if let (Address::Redis(a), Address::Redis(b)) = (&parsed, &again) {
+                assert!(a.is_same_server(b) && a.to_string() == b.to_string());
+                assert!(!b.has_credentials());
+            }
+        }
+    }
+
+    #[test]
+    fn an_in_memory_node_gets_a_name_of_its_own() {
+        let name = || Address::parse("memory:").unwrap().named().unwrap().without_credentials();
+        let (one, other) = (name(), name());
+        assert!(one.len() > "memory:".len() && one != other);
+        let named = Address::parse("memory:a").unwrap().named().unwrap();
+        assert_eq!(named.without_credentials(), "memory:a");
+    }
 
     #[test]
     fn good_addresses() {

@@ -1,57 +1,29 @@
-//! May this node be used for this ring?
+//! What it means that a node is not this ring's, or not at its epoch.
 
-use super::{Link, Standing};
 use crate::{
-    error::{Error, ErrorKind},
+    error::{Error, ErrorKind, Result},
+    protocol::Standing,
     ring::NodeId,
     topology::{Fence, PROTOCOL_VERSION, Verdict},
 };
 
-/// Makes sure that the database is this node's and obeys `fence`. One that is nobody's yet, or has lost its memory, is
-/// made so.
-pub(crate) async fn admit<L: Link>(
-    id: &NodeId,
-    link: &L,
-    fence: &Fence,
-    standing: Standing,
-) -> Result<(), Error> {
-    let standing = match standing {
-        Standing { owner: Some(_), fence: Some(_) } => standing,
-        _ => {
-            // What is there already must fit before anything is added to it.
-            check(id, fence, &standing)?;
-            link.clone().initialise(*fence).await?
-        }
-    };
-    match (check(id, fence, &standing)?, standing.owner) {
-        (Verdict::Accepted, Some(_)) => Ok(()),
-        _ => Err(refused(id, fence, None)),
-    }
-}
-
-/// Whether a node that stands like this can take part; a fresh one can.
-pub(crate) fn check(id: &NodeId, fence: &Fence, standing: &Standing) -> Result<Verdict, Error> {
+/// Makes sure that the database belongs to this node, or to none yet.
+pub(crate) fn check_owner(id: &NodeId, standing: &Standing) -> Result<()> {
     match &standing.owner {
-        Some(owner) if owner != id.as_str() => {
-            return Err(Error::at(
-                ErrorKind::Configuration,
-                id,
-                format!(
-                    "its database belongs to node {owner} already; every node needs a database of its own (if the node \
-                     was renamed on purpose, delete its key sessionring:RING:node)"
-                ),
-            ));
-        }
-        _ => {}
-    }
-    match fence.judge(standing.fence.as_deref()) {
-        verdict @ (Verdict::Accepted | Verdict::Uninitialised) => Ok(verdict),
-        _ => Err(refused(id, fence, standing.fence.as_deref())),
+        Some(owner) if owner != id.as_str() => Err(Error::at(
+            ErrorKind::Configuration,
+            id,
+            format!(
+                "its database belongs to node {owner} already; every node needs a database of its own (if the node \
+                 was renamed on purpose, delete its key sessionring:RING:node)"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 
 /// The error for a node that obeys another fence.
-pub(super) fn refused(id: &NodeId, fence: &Fence, stored: Option<&[u8]>) -> Error {
+pub(crate) fn refused(id: &NodeId, fence: &Fence, stored: Option<&[u8]>) -> Error {
     let configuration = |message: String| Error::at(ErrorKind::Configuration, id, message);
     match fence.judge(stored) {
         Verdict::UpgradeRequired(protocol) => Error::at(

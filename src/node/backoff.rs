@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use crate::entropy;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The pause after this many failed attempts: doubles with every one; half of it is random, so that a thousand processes do not return in step.
 pub(super) fn pause(attempt: u32) -> Duration {
     let whole = FIRST_PAUSE.saturating_mul(1 << attempt.min(10)).min(LONGEST_PAUSE);
-    let random = getrandom::u32().unwrap_or(0);
-    whole / 2 + whole.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
+    whole / 2 + whole.mul_f64(entropy::fraction() / 2.0)
+}
+
+/// This long, up to a quarter more or less, so that many processes do not act in step.
+pub(super) fn about(interval: Duration) -> Duration {
+    interval.mul_f64(0.75 + 0.5 * entropy::fraction())
 }
 
 /// So many connections in a row may end before they were of any use until there is a pause: a server that restarts, or a

@@ -21,10 +21,10 @@ use tokio::{
 };
 
 use super::{
-    Clocks, Connection, Driver, Failure, Limits, Link, Node, Transport,
-    admission::admit,
+    Connection, Driver, Failure, Gate, Limits, Link, Node, Transport,
     backoff::{Restlessness, pause},
     flight::{Landed, Lane},
+    probe::{Probe, Probed},
     queue::{Inbox, Job, Load, Waiting},
     quiet::Quietly,
     run,
@@ -32,7 +32,6 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     ring::NodeId,
-    topology::Fence,
 };
 
 /// Jobs taken from the inbox at once.
@@ -42,15 +41,17 @@ const INBOX_BATCH: usize = 1024;
 /// next flight instead of the one after.
 const CROWD: usize = 8;
 
+/// Connection attempts that an admission may take, in their time limits.
+const ADMISSION: u32 = 4;
+
 type Connecting<L> = Pin<Box<dyn Future<Output = Result<Connection<L>, Error>> + Send>>;
 
-pub(crate) struct Dispatcher<T: Transport> {
+pub(crate) struct Dispatcher<T: Transport, G> {
     id: NodeId,
     limits: Limits,
     load: Load,
     transport: T,
-    fence: Fence,
-    clocks: Clocks,
+    gate: G,
     state: State<T::Link>,
     /// Counts connections, so that what an old one still had in flight says nothing about the new one.
     connections: u64,
@@ -65,6 +66,7 @@ enum State<L> {
         /// Something was answered on it.
         useful: bool,
         driver: Driver,
+        probe: Probe,
     },
     /// `down` is set when an attempt has failed before: then nobody waits for this one.
     Connecting {
@@ -85,39 +87,22 @@ struct Down {
     error: Error,
 }
 
-impl<T: Transport> Dispatcher<T> {
-    /// Puts a task between `node` and its transport. Without a `link` it begins by connecting.
-    pub(crate) fn spawn(
-        node: &Node,
-        inbox: Inbox,
-        limits: Limits,
-        transport: T,
-        connection: Result<Connection<T::Link>, Error>,
-        fence: Fence,
-        clocks: Clocks,
-    ) {
-        let now = Instant::now();
-        let state = match connection {
-            Ok(connection) => State::up(connection),
-            Err(error) => State::Pausing {
-                attempt: 0,
-                pause: Box::pin(sleep_until(now)),
-                down: Down { since: now, error },
-            },
-        };
-        let dispatcher = Dispatcher {
+impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
+    /// Puts a task between `node` and its transport. It begins by connecting; what is submitted meanwhile waits.
+    pub(crate) fn spawn(node: &Node, inbox: Inbox, limits: Limits, transport: T, gate: G) {
+        let mut dispatcher = Dispatcher {
             id: node.id.clone(),
             limits,
             load: node.load.clone(),
             transport,
-            fence,
-            clocks,
-            state,
+            gate,
+            state: State::Connecting { attempt: 0, connecting: Box::pin(std::future::pending()), down: None },
             connections: 0,
             restlessness: Restlessness::default(),
             reads: Lane::default(),
             scripts: Lane::default(),
         };
+        dispatcher.connect(0, None, Duration::ZERO);
         tokio::spawn(dispatcher.run(inbox));
     }
 
@@ -163,7 +148,12 @@ impl<T: Transport> Dispatcher<T> {
                         }
                     }
                 }
-                Event::Changed(change) => self.change(change),
+                Event::Changed(change) => {
+                    if let Change::Connected(..) = change {
+                        inbox.has_tried();
+                    }
+                    self.change(change);
+                }
                 Event::Deadline => {
                     armed = None;
                     self.expire();
@@ -260,19 +250,17 @@ impl<T: Transport> Dispatcher<T> {
 
     fn connect(&mut self, attempt: u32, down: Option<Down>, wait: Duration) {
         self.connections += 1;
-        let (transport, fence, id) = (self.transport.clone(), self.fence, self.id.clone());
-        let clocks = self.clocks.clone();
+        let (transport, gate, id) = (self.transport.clone(), self.gate.clone(), self.id.clone());
         let limit = self.limits.connect_timeout;
         let connecting = async move {
-            let attempt = async {
-                let Connection { link, hello, mut driver } = transport.connect().await?;
-                clocks.record(&id, hello.reading);
-                clocks.check(&id)?;
-                run(&mut driver, admit(&id, &link, &fence, hello.standing.clone())).await?;
-                Ok(Connection { link, hello, driver })
-            };
             sleep(wait).await;
-            timeout(limit, attempt).await.unwrap_or_else(|_| Err(no_answer(&id, limit)))
+            let no_answer = |_| Err(no_answer(&id, limit));
+            let connected = timeout(limit, transport.connect()).await.unwrap_or_else(no_answer)?;
+            let Connection { link, hello, mut driver } = connected;
+            // It may have to ask other nodes, which may be slow to answer, too.
+            let admission = timeout(ADMISSION * limit, run(&mut driver, gate.admit(&link, &hello)));
+            admission.await.unwrap_or_else(|_| Err(not_admitted(&id)))?;
+            Ok(Connection { link, hello, driver })
         };
         self.state = State::Connecting { attempt, connecting: Box::pin(connecting), down };
     }
@@ -282,10 +270,13 @@ impl<T: Transport> Dispatcher<T> {
             // Nothing was in flight, or its flight says what is lost; what waits is sent on the next connection.
             Change::Closed => self.reconnect(),
             Change::Retry(attempt, down) => self.connect(attempt, Some(down), Duration::ZERO),
-            Change::Connected(Ok(connection), ..) => self.state = State::up(connection),
+            Change::Probed(Probed::Fence(fence)) => self.gate.noticed(fence),
+            Change::Probed(Probed::Unfit) => self.reconnect(),
+            Change::Connected(Ok(connection), ..) => self.state = State::up(connection, &self.limits),
             Change::Connected(Err(error), attempt, down) => {
                 let since = down.map_or_else(Instant::now, |down| down.since);
                 let down = Down { since, error };
+                self.gate.unreachable();
                 let failure = Failure::Unsent(self.unavailable(&down));
                 for lane in [&mut self.reads, &mut self.scripts] {
                     for mut waiting in lane.waiting.drain(..) {
@@ -354,18 +345,24 @@ enum Event<L> {
 /// What happened to the connection.
 enum Change<L> {
     Closed,
+    Probed(Probed),
     Connected(Result<Connection<L>, Error>, u32, Option<Down>),
     Retry(u32, Down),
 }
 
 impl<L: Link> State<L> {
-    fn up(connection: Connection<L>) -> State<L> {
-        State::Up { link: connection.link, useful: false, driver: connection.driver }
+    fn up(connection: Connection<L>, limits: &Limits) -> State<L> {
+        let Connection { link, driver, .. } = connection;
+        let probe = Probe::new(limits.probe_interval, limits.connect_timeout);
+        State::Up { link, useful: false, driver, probe }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Change<L>> {
         match self {
-            State::Up { driver, .. } => driver.as_mut().poll(context).map(|()| Change::Closed),
+            State::Up { link, driver, probe, .. } => match driver.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(Change::Closed),
+                Poll::Pending => probe.poll(link, context).map(Change::Probed),
+            },
             State::Connecting { attempt, connecting, down } => {
                 let connected = connecting.as_mut().poll(context);
                 connected.map(|connection| Change::Connected(connection, *attempt, down.take()))
@@ -383,6 +380,11 @@ impl<L: Link> State<L> {
             State::Pausing { down, .. } => Some(down),
         }
     }
+}
+
+fn not_admitted(id: &NodeId) -> Error {
+    let message = "the ring did not agree in time on how to take the node up again";
+    Error::at(ErrorKind::Unavailable, id, message)
 }
 
 fn no_answer(id: &NodeId, limit: Duration) -> Error {

@@ -13,11 +13,7 @@ use std::{
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{
-    Batch, BatchReply, Failure, Link, Standing,
-    admission::{admit, refused},
-    queue::Waiting,
-};
+use super::{Batch, BatchReply, Failure, Link, queue::Waiting};
 use crate::{
     error::{Error, ErrorKind},
     ring::NodeId,
@@ -113,45 +109,11 @@ impl Cargo {
                     self.requests.retain(|waiting| !waiting.is_answered());
                     return Landed { fit, kept: self.requests, carried };
                 }
-                _ => self.deliver(&id, &link, batches, replies).await,
+                _ => self.hand_out_all(batches.into_iter().zip(replies)),
             },
             Err(error) => Err(error),
         };
         Landed { fit, kept: Vec::new(), carried }
-    }
-
-    /// Gives every request its answer. An error says that the connection is of no use.
-    async fn deliver<L: Link>(
-        &mut self,
-        id: &NodeId,
-        link: &L,
-        mut batches: Vec<Range<usize>>,
-        mut replies: Vec<BatchReply>,
-    ) -> Result<(), Error> {
-        let forgot = |reply: &BatchReply| matches!(reply, BatchReply::Refused(None));
-        if replies.iter().any(forgot) {
-            // The node has lost its memory. Give it its fence back and send once more what it refused.
-            let admitted =
-                timeout_at(self.last_deadline(), admit(id, link, &self.fence, Standing::default())).await;
-            let admitted = admitted.unwrap_or_else(|_| Err(overdue(id)));
-            if let Err(error) = admitted {
-                // Whoever this is, it cannot be used: connect again, which looks closer.
-                for reply in replies.iter_mut().filter(|reply| forgot(reply)) {
-                    *reply = BatchReply::Broken(Failure::Unsent(error.clone()));
-                }
-            } else {
-                let (again, done): (Vec<_>, Vec<_>) =
-                    batches.into_iter().zip(replies).partition(|(_, reply)| forgot(reply));
-                self.hand_out_all(id, done)?;
-                batches = again.into_iter().map(|(batch, _)| batch).collect();
-                replies = self.exchange(id, link, &batches).await?;
-            }
-        }
-        self.hand_out_all(id, batches.into_iter().zip(replies))
-    }
-
-    fn last_deadline(&self) -> Instant {
-        self.requests.iter().map(|waiting| waiting.request.deadline).max().unwrap_or_else(Instant::now)
     }
 
     /// Sends the batches. A request whose deadline passes meanwhile is lost; when all are, so is the connection.
@@ -185,12 +147,11 @@ impl Cargo {
     /// the node executed is not unsent because of that. Requests without an answer go down with the connection.
     fn hand_out_all(
         &mut self,
-        id: &NodeId,
         replies: impl IntoIterator<Item = (Range<usize>, BatchReply)>,
     ) -> Result<(), Error> {
         let mut fit = Ok(());
         for (batch, reply) in replies {
-            let handed = self.hand_out(id, batch, reply);
+            let handed = self.hand_out(batch, reply);
             fit = fit.and(handed);
         }
         if let Err(error) = &fit {
@@ -202,13 +163,11 @@ impl Cargo {
     }
 
     /// Gives the requests of one batch their answers. An error says that the connection is of no use.
-    fn hand_out(&mut self, id: &NodeId, batch: Range<usize>, reply: BatchReply) -> Result<(), Error> {
+    fn hand_out(&mut self, batch: Range<usize>, reply: BatchReply) -> Result<(), Error> {
         let count = batch.len();
         let all = |failure: Failure| vec![Err(failure); count];
         let (answers, fit) = match reply {
-            BatchReply::Refused(stored) => {
-                (all(Failure::Unsent(refused(id, &self.fence, stored.as_deref()))), Ok(()))
-            }
+            BatchReply::Refused(stored) => (all(Failure::Refused(stored)), Ok(())),
             BatchReply::Failed(failure) => (all(failure), Ok(())),
             BatchReply::Broken(failure) => (all(failure.clone()), Err(failure.into_error())),
             BatchReply::Closed(error) => (all(Failure::Unsent(error.clone())), Err(error)),

@@ -2,7 +2,8 @@
 //! script, `protocol::apply`, and obeys the same conformance suite as a real node.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    ops::Bound,
     sync::{Arc, LazyLock, Weak},
     time::SystemTime,
 };
@@ -10,10 +11,14 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Batch, BatchReply, Clocks, Connection, Hello, Link, Standing, Transport};
+use super::{
+    Batch, BatchReply, Clocks, Connection, Failure, Hello, Link, Request, Survey, Surveyed, Transport,
+    queue::Waiting,
+};
 use crate::{
+    entropy,
     error::Error,
-    protocol::{Effect, Stored, apply},
+    protocol::{Charter, Control, ControlReply, Effect, Outcome, Standing, Stored, apply, govern},
     record::{Key, Millis},
     ring::NodeId,
     topology::{Fence, MetaKeys},
@@ -23,16 +28,30 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct MemoryServer(Mutex<Contents>);
 
-#[derive(Debug)]
-struct Contents {
+#[derive(Debug, Clone)]
+pub(crate) struct Contents {
     /// The server's clock: started at the time of day, then as tokio's clock goes, which tests can pause.
     start: (Instant, Millis),
-    records: HashMap<Key, Stored>,
-    beside: HashMap<String, Vec<u8>>,
+    records: BTreeMap<Key, Stored>,
+    /// What each ring keeps beside its records, by the ring's name.
+    charters: BTreeMap<String, Charter>,
+    /// Names this server, until it is restarted.
+    process: u64,
+    scans: Scans,
     seq: u64,
     /// Expired records are swept away when this many are held.
     sweep_at: usize,
 }
+
+/// Where the scans that are under way go on. A position would not do: records go while a scan is under way.
+#[derive(Debug, Clone, Default)]
+struct Scans {
+    last: u64,
+    after: BTreeMap<u64, Key>,
+}
+
+/// So many scans may be under way at once; an older one begins anew.
+const SCANS: usize = 64;
 
 static NAMED: LazyLock<Mutex<HashMap<String, Weak<MemoryServer>>>> = LazyLock::new(Mutex::default);
 
@@ -41,13 +60,7 @@ const FIRST_SWEEP: usize = 1024;
 impl MemoryServer {
     pub(crate) fn new() -> Arc<MemoryServer> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Arc::new(MemoryServer(Mutex::new(Contents {
-            start: (Instant::now(), now.as_millis() as Millis),
-            records: HashMap::new(),
-            beside: HashMap::new(),
-            seq: 0,
-            sweep_at: FIRST_SWEEP,
-        })))
+        Arc::new(MemoryServer(Mutex::new(Contents::new(now.as_millis() as Millis))))
     }
 
     /// The server that everyone in this process reaches by this name, for as long as anyone uses it.
@@ -62,6 +75,28 @@ impl MemoryServer {
         server
     }
 
+    /// Another process, with the data of the one before or without any.
+    #[cfg(test)]
+    pub(crate) fn restart(&self, keep_data: bool) {
+        let mut contents = self.0.lock();
+        contents.restart();
+        if !keep_data {
+            contents.clear();
+        }
+    }
+
+    /// Takes a record away, as somebody else would.
+    #[cfg(test)]
+    pub(crate) fn remove(&self, key: &Key) {
+        self.0.lock().records.remove(key);
+    }
+
+    /// Does something to what a ring keeps beside its records, as somebody else would.
+    #[cfg(test)]
+    pub(crate) fn meddle(&self, ring: &str, how: impl FnOnce(&mut Charter)) {
+        how(self.0.lock().charters.entry(ring.to_owned()).or_default());
+    }
+
     /// Puts bytes under a key for two hours, as somebody else would.
     #[cfg(test)]
     pub(crate) fn store(&self, key: Key, bytes: &[u8]) {
@@ -71,52 +106,147 @@ impl MemoryServer {
     }
 }
 
+/// A number for a server's process. Where there is no randomness, one restart looks like another.
+fn process() -> u64 {
+    entropy::u64().unwrap_or_default()
+}
+
 impl Contents {
-    fn now(&self) -> Millis {
+    /// A server without contents, at this time of day.
+    pub(crate) fn new(now: Millis) -> Contents {
+        Contents {
+            start: (Instant::now(), now),
+            records: BTreeMap::new(),
+            charters: BTreeMap::new(),
+            process: process(),
+            scans: Scans::default(),
+            seq: 0,
+            sweep_at: FIRST_SWEEP,
+        }
+    }
+
+    /// Another process, with the same data.
+    #[cfg(test)]
+    pub(crate) fn restart(&mut self) {
+        self.process = process();
+        self.scans = Scans::default();
+    }
+
+    /// The same process, without any data.
+    #[cfg(test)]
+    pub(crate) fn clear(&mut self) {
+        self.records.clear();
+        self.charters.clear();
+        self.seq = 0;
+    }
+
+    /// Names the running server.
+    pub(crate) fn process(&self) -> u64 {
+        self.process
+    }
+
+    /// Whether a scan that is under way goes on there.
+    #[cfg(test)]
+    pub(crate) fn knows_cursor(&self, cursor: u64) -> bool {
+        cursor == 0 || self.scans.after.contains_key(&cursor)
+    }
+
+    pub(crate) fn now(&self) -> Millis {
         self.start.1 + self.start.0.elapsed().as_millis() as Millis
     }
 
-    fn standing(&self, keys: &MetaKeys) -> Standing {
-        let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
-        Standing {
-            owner: self.beside.get(&keys.node).map(text),
-            fence: self.beside.get(&keys.fence).cloned(),
+    pub(crate) fn charter(&mut self, keys: &MetaKeys) -> &mut Charter {
+        self.charters.entry(keys.ring.clone()).or_default()
+    }
+
+    pub(crate) fn survey(&mut self, keys: &MetaKeys, survey: &Survey) -> Surveyed {
+        let now = self.now();
+        let live = |stored: &Stored| now <= stored.expires;
+        match survey {
+            Survey::Scan { cursor, count } => {
+                let prefix = Key::ring_prefix(&keys.ring);
+                let after = self.scans.after.get(cursor);
+                let rest = after.map_or(Bound::Unbounded, |key| Bound::Excluded(*key));
+                let mut part = self.records.range((rest, Bound::Unbounded)).take((*count).max(1));
+                let (mut found, mut end) = (Vec::new(), None);
+                for (key, stored) in part.by_ref() {
+                    end = Some(*key);
+                    if live(stored) && key.as_bytes().starts_with(&prefix) {
+                        found.push(*key);
+                    }
+                }
+                let more = end.filter(|end| {
+                    self.records.range((Bound::Excluded(*end), Bound::Unbounded)).next().is_some()
+                });
+                Surveyed::Keys(more.map_or(0, |key| self.scans.go_on_after(key)), found)
+            }
+            Survey::Weigh(keys) => {
+                let weight = |key| {
+                    self.records.get(key).filter(|stored| live(stored)).map_or(0, |stored| stored.bytes.len())
+                };
+                Surveyed::Weights(keys.iter().map(|key| weight(key) as u64).collect())
+            }
+            Survey::Count => {
+                Surveyed::Count(self.records.values().filter(|stored| live(stored)).count() as u64)
+            }
         }
     }
 
     fn execute(&mut self, keys: &MetaKeys, batch: &Batch<'_>) -> BatchReply {
-        let fence = self.beside.get(&keys.fence);
-        if fence.is_none_or(|fence| *fence != batch.fence.encode()) {
-            return BatchReply::Refused(fence.cloned());
+        let standing = &self.charter(keys).standing;
+        if !standing.obeys(batch.fence) {
+            return BatchReply::Refused(standing.fence.clone());
         }
-        let now = self.now();
         let mut wrote = false;
-        let answers = batch.requests.iter().map(|waiting| {
-            let request = &waiting.request;
-            let stored = self.records.get_mut(&request.key).filter(|stored| now <= stored.expires);
-            let (outcome, effect) = apply(stored.as_deref(), now, &request.command);
+        let answers = batch.requests.iter().map(|Waiting { request, .. }| {
+            let (outcome, effect) = self.judge(request);
             wrote |= effect != Effect::None;
-            match (effect, stored) {
-                (Effect::Put(stored), _) => drop(self.records.insert(request.key, stored)),
-                (Effect::Expire(expires), Some(stored)) => stored.expires = expires,
-                (Effect::Expire(_) | Effect::None, _) => {}
-            }
+            self.take(request.key, effect);
             Ok(outcome)
         });
         let answers = answers.collect();
         self.seq += u64::from(wrote);
         if self.records.len() >= self.sweep_at {
+            let now = self.now();
             self.records.retain(|_, stored| now <= stored.expires);
             self.sweep_at = FIRST_SWEEP.max(2 * self.records.len());
         }
         BatchReply::Done(answers)
+    }
+
+    /// What a request that the fence lets in is answered, and what it is to do.
+    pub(crate) fn judge(&self, request: &Request) -> (Outcome, Effect) {
+        let now = self.now();
+        let stored = self.records.get(&request.key).filter(|stored| now <= stored.expires);
+        apply(stored, now, &request.command, request.fence.epoch, request.scope)
+    }
+
+    pub(crate) fn take(&mut self, key: Key, effect: Effect) {
+        match effect {
+            Effect::Put(stored) => drop(self.records.insert(key, stored)),
+            Effect::Expire(expires) => {
+                self.records.entry(key).and_modify(|stored| stored.expires = expires);
+            }
+            Effect::Remove => drop(self.records.remove(&key)),
+            Effect::None => {}
+        }
+    }
+}
+
+impl Scans {
+    fn go_on_after(&mut self, key: Key) -> u64 {
+        self.last += 1;
+        self.after.insert(self.last, key);
+        if self.after.len() > SCANS {
+            self.after.pop_first();
+        }
+        self.last
     }
 }
 
 /// The way to an in-memory node.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryTransport {
-    pub(crate) id: NodeId,
     pub(crate) server: Arc<MemoryServer>,
     pub(crate) keys: Arc<MetaKeys>,
     pub(crate) clocks: Clocks,
@@ -127,11 +257,12 @@ impl Transport for MemoryTransport {
 
     async fn connect(self) -> Result<Connection<MemoryLink>, Error> {
         let hello = {
-            let contents = self.server.0.lock();
+            let mut contents = self.server.0.lock();
             let reading = self.clocks.read(contents.now(), Instant::now());
-            Hello { standing: contents.standing(&self.keys), reading }
+            let standing = contents.charter(&self.keys).standing.clone();
+            Hello { standing, process: contents.process, reading }
         };
-        let link = MemoryLink { id: self.id, server: self.server, keys: self.keys };
+        let link = MemoryLink { server: self.server, keys: self.keys };
         Ok(Connection { link, hello, driver: Box::pin(std::future::pending()) })
     }
 }
@@ -139,7 +270,6 @@ impl Transport for MemoryTransport {
 /// A connection to an in-memory node; it never breaks.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryLink {
-    id: NodeId,
     server: Arc<MemoryServer>,
     keys: Arc<MetaKeys>,
 }
@@ -157,13 +287,15 @@ impl Link for MemoryLink {
         replies
     }
 
-    async fn initialise(self, fence: Fence) -> Result<Standing, Error> {
-        let mut contents = self.server.0.lock();
-        for (key, value) in
-            [(&self.keys.node, self.id.as_str().as_bytes()), (&self.keys.fence, &fence.encode())]
-        {
-            contents.beside.entry(key.clone()).or_insert_with(|| value.to_vec());
-        }
-        Ok(contents.standing(&self.keys))
+    async fn control(self, control: Control) -> Result<ControlReply, Failure> {
+        Ok(govern(self.server.0.lock().charter(&self.keys), &control))
+    }
+
+    async fn survey(self, survey: Survey) -> Result<Surveyed, Failure> {
+        Ok(self.server.0.lock().survey(&self.keys, &survey))
+    }
+
+    async fn probe(self) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.server.0.lock().charter(&self.keys).standing.fence.clone())
     }
 }

@@ -6,6 +6,7 @@
 //! - `flight`: what travels together, from the queue to the answers
 //! - `backoff`, `admission`, `clocks`: when to connect again, whether the node belongs to the ring, whether its clock
 //!   agrees
+//! - `control`: connections of the control plane, and how to reach nodes
 //! - `memory`: the in-memory node, which executes `protocol::apply` itself
 //! - `redis`: the real node; the only place that names the driver
 //!
@@ -20,12 +21,17 @@ mod admission;
 mod any;
 mod backoff;
 mod clocks;
+mod control;
 mod dispatcher;
 mod flight;
+mod gate;
 mod memory;
+mod probe;
 mod queue;
 mod quiet;
 mod redis;
+#[cfg(test)]
+pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;
 
@@ -37,20 +43,25 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+#[cfg(test)]
+pub(crate) use self::memory::Contents;
 use self::queue::{Group, Inbox, Job, Load, Reply, Waiting};
 pub(crate) use self::{
     address::Address,
-    admission::{admit, check},
+    admission::{check_owner, refused},
     any::AnyTransport,
     clocks::{Clocks, Reading},
+    control::{ControlNode, Directory, Greeting},
     dispatcher::Dispatcher,
+    gate::Gate,
     memory::{MemoryServer, MemoryTransport},
     queue::Request,
     redis::{RedisTransport, raw},
 };
 use crate::{
     error::{Error, ErrorKind},
-    protocol::Outcome,
+    protocol::{Control, ControlReply, Outcome, Standing},
+    record::Key,
     ring::NodeId,
     topology::Fence,
 };
@@ -60,6 +71,8 @@ use crate::{
 pub(crate) enum Failure {
     /// The node did not execute it and never will.
     Unsent(Error),
+    /// The node obeys another fence, or none: this is what it stores. It did not execute the request.
+    Refused(Option<Vec<u8>>),
     /// It was sent; whether the node executed it, or still will, is unknown.
     Lost(Error),
 }
@@ -68,6 +81,7 @@ impl Failure {
     pub(crate) fn into_error(self) -> Error {
         match self {
             Failure::Unsent(error) | Failure::Lost(error) => error,
+            Failure::Refused(_) => Error::new(ErrorKind::Unavailable, "the node obeys another topology"),
         }
     }
 }
@@ -91,6 +105,8 @@ pub(crate) struct Limits {
     pub(crate) script_bytes: usize,
     /// Commands sent together in one flight.
     pub(crate) flight_batches: usize,
+    /// How often an open connection is looked at: is this still the primary, is there a newer topology?
+    pub(crate) probe_interval: Duration,
 }
 
 impl Default for Limits {
@@ -103,6 +119,7 @@ impl Default for Limits {
             script_batch: 128,
             script_bytes: 512 << 10,
             flight_batches: 8,
+            probe_interval: Duration::from_secs(5),
         }
     }
 }
@@ -144,17 +161,10 @@ pub(crate) async fn run<T>(driver: &mut Driver, work: impl Future<Output = T>) -
 #[derive(Debug, Clone)]
 pub(crate) struct Hello {
     pub(crate) standing: Standing,
+    /// Names the running server: another one after a restart or a promotion.
+    pub(crate) process: u64,
     /// The node's clock.
     pub(crate) reading: Reading,
-}
-
-/// Whose database it is, and what it obeys.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Standing {
-    /// The name of the node that the database belongs to, if it belongs to one.
-    pub(crate) owner: Option<String>,
-    /// The stored fence, if there is one.
-    pub(crate) fence: Option<Vec<u8>>,
 }
 
 /// A connection to a node.
@@ -167,8 +177,35 @@ pub(crate) trait Link: Clone + Send + Sync + 'static {
     /// Sends batches, all in one round trip; one reply each, in order.
     fn exchange(self, parcel: Self::Parcel) -> impl Future<Output = Vec<BatchReply>> + Send;
 
-    /// Gives the database to this node and sets its fence, where it has neither; answers what stands there then.
-    fn initialise(self, fence: Fence) -> impl Future<Output = Result<Standing, Error>> + Send;
+    /// Looks whether the server may still be written to, and what fence it holds. An error: the connection is of no use.
+    fn probe(self) -> impl Future<Output = Result<Option<Vec<u8>>, Error>> + Send;
+
+    /// Executes a command of the control plane.
+    fn control(self, control: Control) -> impl Future<Output = Result<ControlReply, Failure>> + Send;
+
+    /// Asks what the node holds.
+    fn survey(self, survey: Survey) -> impl Future<Output = Result<Surveyed, Failure>> + Send;
+}
+
+/// A question about the records of a node.
+#[derive(Debug, Clone)]
+pub(crate) enum Survey {
+    /// The next part of the ring's keys, after a cursor (0: from the beginning), about `count` keys of the database.
+    Scan { cursor: u64, count: usize },
+    /// How many bytes each of these records has; 0 for one that is gone.
+    Weigh(Vec<Key>),
+    /// How many keys the database has, those of others included.
+    Count,
+}
+
+/// What a node answers to a [`Survey`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Surveyed {
+    /// Where to go on (0: this was the end), and what was found. A key may be found twice. One that was there all the
+    /// time from the beginning to the end is found, if connection and process stayed the same.
+    Keys(u64, Vec<Key>),
+    Weights(Vec<u64>),
+    Count(u64),
 }
 
 /// Requests that travel as one command: either reads only, or anything but reads.
@@ -200,19 +237,25 @@ pub(crate) struct Node {
     id: NodeId,
     inbox: mpsc::UnboundedSender<Job>,
     load: Load,
-    ended: watch::Receiver<()>,
+    /// Whether the first attempt to connect has ended; closed when the dispatcher has.
+    progress: watch::Receiver<bool>,
 }
 
 impl Node {
     /// The handle, and the receiving end for its dispatcher.
     pub(crate) fn new(id: NodeId, limits: &Limits) -> (Node, Inbox) {
         let (inbox, jobs) = mpsc::unbounded_channel();
-        let (outbox, ended) = Inbox::new(jobs);
-        (Node { id, inbox, load: Load::new(limits), ended }, outbox)
+        let (outbox, progress) = Inbox::new(jobs);
+        (Node { id, inbox, load: Load::new(limits), progress }, outbox)
     }
 
     pub(crate) fn id(&self) -> &NodeId {
         &self.id
+    }
+
+    /// Whether this is a handle of the same queue.
+    pub(crate) fn is(&self, other: &Node) -> bool {
+        self.inbox.same_channel(&other.inbox)
     }
 
     /// Queues one request. Dropping the future cancels the waiting, not the request.
@@ -252,9 +295,16 @@ impl Node {
     pub(crate) fn close(&self) -> impl Future<Output = ()> + Send + use<> {
         // Where the dispatcher is closing or has ended already, it takes no more jobs.
         let _ = self.inbox.send(Job::Close);
-        let mut ended = self.ended.clone();
+        let mut progress = self.progress.clone();
+        async move { while progress.changed().await.is_ok() {} }
+    }
+
+    /// Waits until the first attempt to connect has ended, well or not.
+    pub(crate) fn tried(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut progress = self.progress.clone();
         async move {
-            let _ = ended.changed().await;
+            // An error: the dispatcher has ended.
+            let _ = progress.wait_for(|tried| *tried).await;
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{Answer, Failure, Limits};
 use crate::{
-    protocol::{Command, Outcome},
+    protocol::{Command, Outcome, Scope},
     record::Key,
     topology::Fence,
 };
@@ -23,6 +23,8 @@ use crate::{
 pub(crate) struct Request {
     pub(crate) key: Key,
     pub(crate) command: Command,
+    /// What the node may take for a record. What it writes is of the fence's epoch.
+    pub(crate) scope: Scope,
     pub(crate) fence: Fence,
     /// When whoever asked stops waiting.
     pub(crate) deadline: Instant,
@@ -33,6 +35,7 @@ impl Request {
     pub(crate) fn weight(&self) -> usize {
         match &self.command {
             Command::Write(write) => write.payload.len(),
+            Command::Install(install) => install.payload.len(),
             _ => 0,
         }
     }
@@ -52,15 +55,20 @@ pub(crate) enum Job {
 /// The dispatcher's end of a queue.
 pub(crate) struct Inbox {
     pub(crate) jobs: mpsc::UnboundedReceiver<Job>,
-    /// Never used, only dropped: that says that the dispatcher has ended.
-    _running: watch::Sender<()>,
+    /// Whether the first attempt to connect has ended. When this is dropped, the dispatcher has ended.
+    tried: watch::Sender<bool>,
 }
 
 impl Inbox {
+    /// The first attempt to connect has ended, well or not.
+    pub(crate) fn has_tried(&self) {
+        self.tried.send_if_modified(|tried| !std::mem::replace(tried, true));
+    }
+
     /// The inbox for these jobs, and what knows when it is gone.
-    pub(crate) fn new(jobs: mpsc::UnboundedReceiver<Job>) -> (Inbox, watch::Receiver<()>) {
-        let (running, ended) = watch::channel(());
-        (Inbox { jobs, _running: running }, ended)
+    pub(crate) fn new(jobs: mpsc::UnboundedReceiver<Job>) -> (Inbox, watch::Receiver<bool>) {
+        let (tried, progress) = watch::channel(false);
+        (Inbox { jobs, tried }, progress)
     }
 }
 

@@ -3,11 +3,14 @@
 //! This is the specification of `src/node/redis/batch.lua`, and the code of the in-memory node. A property
 //! test runs both on the same sequences and compares every answer.
 
-use super::{Command, Condition, Delete, Outcome, Write};
-use crate::record::{Header, Kind, Millis, Version};
+use super::{Command, Condition, Delete, Install, Mode, Outcome, Scope, Write};
+use crate::{
+    record::{Header, Kind, Millis, Version},
+    topology::Epoch,
+};
 
 /// What a node holds under one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Stored {
     /// The record.
@@ -17,7 +20,7 @@ pub struct Stored {
 }
 
 /// What a command does to the record of its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Effect {
     /// Nothing.
@@ -26,48 +29,96 @@ pub enum Effect {
     Put(Stored),
     /// The record stays and expires at another time.
     Expire(Millis),
+    /// The record goes, and nothing takes its place.
+    Remove,
 }
 
 const NOTHING: Effect = Effect::None;
 
-/// Executes `command` on what is stored (never an expired record) at the node's time `now`.
-pub fn apply(stored: Option<&Stored>, now: Millis, command: &Command) -> (Outcome, Effect) {
+/// Executes `command` on what is stored (never an expired record) at the node's time `now`. What it writes is of the
+/// epoch `stamp`.
+pub fn apply(
+    stored: Option<&Stored>,
+    now: Millis,
+    command: &Command,
+    stamp: Epoch,
+    scope: Scope,
+) -> (Outcome, Effect) {
+    let found = Found::look(stored, scope.since);
     match command {
         Command::Read => match stored {
             Some(stored) => (Outcome::Record(stored.bytes.clone()), NOTHING),
             None => (Outcome::Absent, NOTHING),
         },
-        Command::Inspect => match Found::look(stored) {
+        Command::Recheck => match found {
             Found::Absent => (Outcome::Absent, NOTHING),
-            Found::Tombstone => (Outcome::Deleted, NOTHING),
+            Found::Tombstone(stored) | Found::Live(_, stored) => {
+                (Outcome::Record(stored.bytes.clone()), NOTHING)
+            }
+            Found::Unexpected(stored) => (unexpected(stored), NOTHING),
+        },
+        Command::Inspect => match found {
+            Found::Absent => (Outcome::Absent, NOTHING),
+            Found::Tombstone(..) => (Outcome::Deleted, NOTHING),
             Found::Live(header, stored) => {
                 (Outcome::Inspected(header, stored.expires.saturating_sub(now)), NOTHING)
             }
-            Found::Unexpected(first) => (Outcome::Unexpected(first), NOTHING),
+            Found::Unexpected(stored) => (unexpected(stored), NOTHING),
         },
-        Command::Write(write) => apply_write(Found::look(stored), now, write),
-        Command::Touch(idle) => match Found::look(stored) {
+        Command::Write(write) => apply_write(found, now, write, stamp, scope.mode),
+        Command::Touch(idle) => match found {
             Found::Absent => (Outcome::Absent, NOTHING),
-            Found::Tombstone => (Outcome::Deleted, NOTHING),
+            Found::Tombstone(..) => (Outcome::Deleted, NOTHING),
+            Found::Live(header, _) if waits(header, scope.mode) => (Outcome::Pending, NOTHING),
+            Found::Live(header, stored) if header.version >= LAST_VERSION => (unexpected(stored), NOTHING),
             Found::Live(header, _) if header.max_deadline < now => (Outcome::Absent, NOTHING),
-            Found::Live(header, _) => {
-                let deadline = header.max_deadline.min(now + idle);
-                (Outcome::Applied(header.version), Effect::Expire(deadline))
+            Found::Live(header, stored) => {
+                let end = now + idle;
+                let end = if scope.mode == Mode::Settled { end } else { end.max(stored.expires) };
+                (Outcome::Applied(header.version), Effect::Expire(end.min(header.max_deadline)))
             }
-            Found::Unexpected(first) => (Outcome::Unexpected(first), NOTHING),
+            Found::Unexpected(stored) => (unexpected(stored), NOTHING),
         },
-        Command::Delete(delete) => apply_delete(stored, now, delete),
+        Command::Delete(delete) => apply_delete(found, now, delete, stamp, scope.mode),
+        Command::Fetch => match found {
+            Found::Absent => (Outcome::Absent, NOTHING),
+            Found::Live(header, _) if header.max_deadline < now => (Outcome::Absent, NOTHING),
+            Found::Tombstone(stored) | Found::Live(_, stored) => {
+                let (record, deadline) = (stored.bytes.clone(), stored.expires);
+                (Outcome::Fetched { record, deadline }, NOTHING)
+            }
+            Found::Unexpected(stored) => (unexpected(stored), NOTHING),
+        },
+        Command::Install(install) => apply_install(found, now, install, stamp),
+        Command::Release => match found {
+            Found::Absent => (Outcome::Absent, NOTHING),
+            Found::Tombstone(..) => (Outcome::Deleted, NOTHING),
+            Found::Live(header, _) => (Outcome::Applied(header.version), Effect::Remove),
+            Found::Unexpected(stored) => (unexpected(stored), NOTHING),
+        },
+        // Not even the stamp matters. What is no record is not ours to delete.
+        Command::Erase => match Found::look(stored, Epoch::new(0)) {
+            Found::Absent => (Outcome::Absent, NOTHING),
+            Found::Tombstone(..) | Found::Live(..) => (Outcome::Applied(0), Effect::Remove),
+            Found::Unexpected(stored) => (unexpected(stored), NOTHING),
+        },
     }
 }
 
-fn apply_write(found: Found<'_>, now: Millis, write: &Write) -> (Outcome, Effect) {
+fn apply_write(found: Found<'_>, now: Millis, write: &Write, stamp: Epoch, mode: Mode) -> (Outcome, Effect) {
+    let mut end = now + write.idle;
     let (version, max_deadline) = match found {
+        Found::Absent if mode == Mode::Unchecked => return (Outcome::Absent, NOTHING),
         Found::Absent => match write.condition {
             Condition::Absent | Condition::AbsentOrLive => (now, now + write.absolute),
             Condition::Live | Condition::Version(_) => return (Outcome::Absent, NOTHING),
         },
-        Found::Tombstone => return (Outcome::Deleted, NOTHING),
-        Found::Unexpected(first) => return (Outcome::Unexpected(first), NOTHING),
+        Found::Tombstone(..) => return (Outcome::Deleted, NOTHING),
+        Found::Unexpected(stored) => return (unexpected(stored), NOTHING),
+        Found::Live(header, _) if waits(header, mode) => return (Outcome::Pending, NOTHING),
+        Found::Live(header, stored) if header.version >= LAST_VERSION => {
+            return (unexpected(stored), NOTHING);
+        }
         // This very write was here before, and nobody else since.
         Found::Live(header, _) if header.operation == write.operation => {
             return (Outcome::Applied(header.version), NOTHING);
@@ -78,56 +129,101 @@ fn apply_write(found: Found<'_>, now: Millis, write: &Write) -> (Outcome, Effect
             Condition::Version(expected) if expected != header.version => {
                 return (Outcome::Conflict(stored.bytes.clone()), NOTHING);
             }
-            _ => (header.version + 1, header.max_deadline),
+            _ => {
+                if mode != Mode::Settled {
+                    end = end.max(stored.expires);
+                }
+                (header.version + 1, header.max_deadline)
+            }
         },
     };
-    let mut bytes = write.header(version, max_deadline).encode().to_vec();
-    bytes.extend_from_slice(&write.payload);
-    let expires = max_deadline.min(now + write.idle);
-    (Outcome::Applied(version), Effect::Put(Stored { bytes, expires }))
+    let header = write.header(version, max_deadline, stamp);
+    (Outcome::Applied(version), put(header, &write.payload, end.min(max_deadline)))
 }
 
-/// A log-out must succeed on whatever is there: garbage is buried like a session.
-fn apply_delete(stored: Option<&Stored>, now: Millis, delete: &Delete) -> (Outcome, Effect) {
-    let (version, max_deadline) = match Found::look(stored) {
+/// A log-out must succeed on whatever is there: garbage is buried like a session, but not before the source was asked,
+/// whose session would come back when the tombstone of the garbage goes.
+fn apply_delete(
+    found: Found<'_>,
+    now: Millis,
+    delete: &Delete,
+    stamp: Epoch,
+    mode: Mode,
+) -> (Outcome, Effect) {
+    let (version, max_deadline, expires) = match found {
+        Found::Absent | Found::Unexpected(_) if mode == Mode::Unchecked => return (Outcome::Absent, NOTHING),
         Found::Absent if !delete.upsertable => return (Outcome::Absent, NOTHING),
-        Found::Tombstone => return (Outcome::Deleted, NOTHING),
-        Found::Live(header, _) => (header.version + 1, header.max_deadline),
-        Found::Absent | Found::Unexpected(_) => (now, now + delete.absolute),
+        Found::Tombstone(..) => return (Outcome::Deleted, NOTHING),
+        Found::Live(header, _) if waits(header, mode) => return (Outcome::Pending, NOTHING),
+        Found::Live(header, stored) if header.version < LAST_VERSION => {
+            (header.version + 1, header.max_deadline, stored.expires)
+        }
+        Found::Live(_, stored) | Found::Unexpected(stored) => (now, now + delete.absolute, stored.expires),
+        Found::Absent => (now, now + delete.absolute, now),
     };
-    let remaining = stored.map_or(0, |stored| stored.expires.saturating_sub(now));
-    let mut expires = now + remaining + delete.floor;
+    let mut expires = expires.max(now) + delete.floor;
     if delete.upsertable {
         expires = expires.max(max_deadline + delete.floor);
     }
-    let bytes = delete.header(version, max_deadline).encode().to_vec();
-    (Outcome::Applied(version), Effect::Put(Stored { bytes, expires }))
+    (Outcome::Applied(version), put(delete.header(version, max_deadline, stamp), &[], expires))
 }
 
-/// What stands under a key, as a write sees it.
+/// Never overwrites a record. Garbage has to give way only to a log-out, which must succeed on whatever is there.
+fn apply_install(found: Found<'_>, now: Millis, install: &Install, stamp: Epoch) -> (Outcome, Effect) {
+    match found {
+        Found::Tombstone(..) | Found::Live(..) => (Outcome::Exists, NOTHING),
+        Found::Unexpected(stored) if !install.for_logout => (unexpected(stored), NOTHING),
+        // It has expired, maybe long ago.
+        Found::Absent | Found::Unexpected(_) if install.deadline < now => (Outcome::Absent, NOTHING),
+        Found::Absent | Found::Unexpected(_) => {
+            let header = install.header(stamp);
+            (Outcome::Applied(header.version), put(header, &install.payload, install.deadline))
+        }
+    }
+}
+
+fn put(header: Header, payload: &[u8], expires: Millis) -> Effect {
+    let mut bytes = header.encode().to_vec();
+    bytes.extend_from_slice(payload);
+    Effect::Put(Stored { bytes, expires })
+}
+
+fn unexpected(stored: &Stored) -> Outcome {
+    Outcome::Unexpected(stored.bytes[..stored.bytes.len().min(Header::LEN)].to_vec())
+}
+
+/// Whether nobody may change the record before it is released at the source.
+fn waits(header: Header, mode: Mode) -> bool {
+    header.pending && mode == Mode::Unchecked
+}
+
+/// What stands under a key.
 enum Found<'a> {
+    /// Nothing, or a leftover of an earlier tenure.
     Absent,
-    Tombstone,
+    Tombstone(&'a Stored),
     Live(Header, &'a Stored),
-    Unexpected(Vec<u8>),
+    /// No record.
+    Unexpected(&'a Stored),
 }
 
 /// One short of 2^53: a write adds one, and a script's numbers are exact up to 2^53.
 const LAST_VERSION: Version = (1 << 53) - 1;
 
 impl Found<'_> {
-    fn look(stored: Option<&Stored>) -> Found<'_> {
+    fn look(stored: Option<&Stored>, since: Epoch) -> Found<'_> {
         let Some(stored) = stored else { return Found::Absent };
         // An empty string cannot be told from an absent key by the script, and no record is empty.
         if stored.bytes.is_empty() {
             return Found::Absent;
         }
         match Header::decode(&stored.bytes) {
-            Ok(header) if header.kind == Kind::Tombstone && !header.pending => Found::Tombstone,
-            Ok(header) if header.kind == Kind::Live && !header.pending && header.version < LAST_VERSION => {
-                Found::Live(header, stored)
-            }
-            _ => Found::Unexpected(stored.bytes[..stored.bytes.len().min(Header::LEN)].to_vec()),
+            Ok(header) if header.stamp < since => Found::Absent,
+            Ok(header) => match header.kind {
+                Kind::Live => Found::Live(header, stored),
+                Kind::Tombstone => Found::Tombstone(stored),
+            },
+            Err(_) => Found::Unexpected(stored),
         }
     }
 }

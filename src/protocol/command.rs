@@ -1,16 +1,18 @@
 use bytes::Bytes;
 
 use crate::{
-    record::{CodecId, Header, Kind, Millis, Version},
+    record::{CodecId, Header, Kind, Millis, RecordError, Version},
     topology::Epoch,
 };
 
-/// One operation on one record. A node executes it atomically, by its own clock.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One operation on one record. A node executes it atomically, by its own clock, under a [`Scope`](super::Scope).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Command {
-    /// Give the stored bytes.
+    /// Give the stored bytes, whatever they are: who reads looks at the stamp.
     Read,
+    /// Give the record, and only a valid one: a closer look than `Read`, which also tells a key of another type.
+    Recheck,
     /// Give header and remaining lifetime, without the payload.
     Inspect,
     /// Store a session.
@@ -19,10 +21,18 @@ pub enum Command {
     Touch(Millis),
     /// Log out: put a tombstone in the place of the record.
     Delete(Delete),
+    /// Give the record and its deadline, to be copied to another node.
+    Fetch,
+    /// Put a copy of another node's record.
+    Install(Install),
+    /// Delete the live record: another node has it. A tombstone stays.
+    Release,
+    /// Delete the record, valid or not: its token belongs to another node for good.
+    Erase,
 }
 
 /// Stores a session, under a condition.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Write {
     /// What must hold.
@@ -35,8 +45,6 @@ pub struct Write {
     pub codec: CodecId,
     /// Schema version of the payload.
     pub schema: u16,
-    /// Epoch under which the write was routed.
-    pub stamp: Epoch,
     /// Random number of this write. A record that holds it has had this very write, and no other since: so
     /// a repeated or late copy of the write changes nothing.
     pub operation: u64,
@@ -45,7 +53,7 @@ pub struct Write {
 }
 
 /// What must hold for a [`Write`] to happen. A tombstone refuses every one of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Condition {
     /// There is no record.
@@ -59,7 +67,7 @@ pub enum Condition {
 }
 
 /// Puts a tombstone in the place of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Delete {
     /// How long the tombstone outlives the record's remaining lifetime.
@@ -69,22 +77,51 @@ pub struct Delete {
     /// Ids of this store may be upserted: leave a tombstone even where no record is, and keep it until the
     /// session's absolute deadline.
     pub upsertable: bool,
-    /// Epoch under which the log-out was routed.
-    pub stamp: Epoch,
     /// Random number of this log-out.
     pub operation: u64,
 }
 
+/// A record on its way to another node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Install {
+    /// The header that was fetched.
+    pub header: Header,
+    /// The encoded session; nothing for a tombstone.
+    pub payload: Bytes,
+    /// When the record expires where it came from. A copy that comes later is not put.
+    pub deadline: Millis,
+    /// The copy is made for a log-out: then it passes a node that is out of memory, and takes the place of garbage.
+    pub for_logout: bool,
+}
+
+impl Install {
+    /// The copy of a fetched record.
+    ///
+    /// # Errors
+    /// The bytes are no record.
+    pub fn new(record: Vec<u8>, deadline: Millis, for_logout: bool) -> Result<Install, RecordError> {
+        let header = Header::decode(&record)?;
+        let payload = Bytes::from(record).slice(Header::LEN..);
+        Ok(Install { header, payload, deadline, for_logout })
+    }
+
+    /// The header of the copy: it is of this epoch, and says of a live record that the source may hold it still.
+    pub fn header(&self, stamp: Epoch) -> Header {
+        Header { stamp, pending: self.header.kind == Kind::Live, ..self.header }
+    }
+}
+
 impl Write {
     /// The header of the record that this write makes.
-    pub fn header(&self, version: Version, max_deadline: Millis) -> Header {
+    pub fn header(&self, version: Version, max_deadline: Millis, stamp: Epoch) -> Header {
         Header {
             kind: Kind::Live,
             pending: false,
             codec: self.codec,
             schema: self.schema,
             seal: 0,
-            stamp: self.stamp,
+            stamp,
             operation: self.operation,
             version,
             max_deadline,
@@ -94,14 +131,14 @@ impl Write {
 
 impl Delete {
     /// The header of the tombstone.
-    pub fn header(&self, version: Version, max_deadline: Millis) -> Header {
+    pub fn header(&self, version: Version, max_deadline: Millis, stamp: Epoch) -> Header {
         Header {
             kind: Kind::Tombstone,
             pending: false,
             codec: CodecId::new(0),
             schema: 0,
             seal: 0,
-            stamp: self.stamp,
+            stamp,
             operation: self.operation,
             version,
             max_deadline,
@@ -114,38 +151,47 @@ impl Command {
     /// blind write: its late copy could bury a newer write of somebody else.
     pub fn is_idempotent(&self) -> bool {
         match self {
-            Command::Read | Command::Inspect | Command::Touch(_) | Command::Delete(_) => true,
             Command::Write(write) => match write.condition {
                 Condition::Absent | Condition::Version(_) => true,
                 Condition::Live | Condition::AbsentOrLive => false,
             },
+            _ => true,
         }
     }
 
     /// Whether the command changes nothing.
     pub fn is_read(&self) -> bool {
-        matches!(self, Command::Read | Command::Inspect)
+        matches!(self, Command::Read | Command::Recheck | Command::Inspect | Command::Fetch)
     }
 }
 
 /// What a node answers to a [`Command`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// To a read: the stored bytes.
+    /// To a read: the stored bytes. To a recheck: the valid record.
     Record(Vec<u8>),
     /// To an inspection: a record is there, and has this many milliseconds left.
     Inspected(Header, Millis),
-    /// The write, touch or log-out happened, now or by an earlier copy; the record has this version.
+    /// To a fetch: the valid record, live or a tombstone.
+    Fetched {
+        /// The record.
+        record: Vec<u8>,
+        /// It expires when the node's clock is past this.
+        deadline: Millis,
+    },
+    /// It happened, now or by an earlier copy; the record has, or had, this version.
     Applied(Version),
-    /// There is no record.
+    /// There is no record. To an install: its deadline has passed.
     Absent,
     /// There is a tombstone.
     Deleted,
-    /// A session is there already.
+    /// A session is there already; to an install, a record.
     Exists,
     /// The session has another version; these are its bytes.
     Conflict(Vec<u8>),
+    /// The record was copied from another node, which may hold a live copy still: nothing was changed.
+    Pending,
     /// A string is there that the operation cannot work on; these are its first bytes.
     Unexpected(Vec<u8>),
     /// The key holds a Redis type that is not a string.

@@ -1,30 +1,92 @@
 //! The state machine of one operation of a client.
 
-use super::{Command, Condition, Outcome};
+use super::{Command, Condition, Delete, Install, Mode, Outcome};
+use crate::{
+    record::{Header, Kind},
+    topology::Epoch,
+};
 
-/// How often a command is sent at most when answers get lost. The deadline usually comes first.
-const ATTEMPTS: u32 = 4;
+/// How often a message is sent at most when answers get lost. The deadline usually comes first.
+pub(super) const ATTEMPTS: u8 = 4;
 
-/// Drives one [`Command`] until it has an answer: says what to send, is told what came back.
+/// Drives one [`Command`] until it has an answer: says what to send where, is told what came back.
 ///
-/// Two rules live here. *A lost answer*: a command is sent again only if a second copy changes nothing; and when
+/// Three rules live here. *A lost answer*: a command is sent again only if a second copy changes nothing; and when
 /// a later copy finds somebody else's work, nobody can know any more whether the first one happened. *A miss*:
 /// a read cannot tell an absent record from a key of another Redis type (`MGET` answers nil for both), so a miss
-/// is looked at once more before it is believed.
-#[derive(Debug)]
+/// is looked at once more before it is believed. *A moving token*: what the owner has counts; where it has nothing, a
+/// read looks at the source, and everything else first carries the record over.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Operation {
     command: Command,
-    sent: Command,
-    attempts: u32,
+    since: Sinces,
+    at: At,
+    attempts: u8,
+    /// A copy of the command was sent, and no answer came.
     lost: bool,
 }
 
+/// Where an operation stands: which message is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum At {
+    /// The command itself, at the owner.
+    Command(Mode),
+    /// Reads: the owner had nothing.
+    Source,
+    /// Reads: the owner once more, by the script. What the source did not have may have come over meanwhile.
+    Again,
+    Fetch,
+    Install(Install),
+    Release,
+    /// A log-out, where the source has garbage. A tombstone at the owner hides it.
+    Bury(Delete),
+}
+
+/// Since when the nodes of a token have what they hold. A token that has a source is moving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Sinces {
+    /// The owner.
+    pub owner: Epoch,
+    /// The node that the token moves away from.
+    pub source: Option<Epoch>,
+}
+
+impl Sinces {
+    /// Those of a tenure.
+    pub const fn new(owner: Epoch, source: Option<Epoch>) -> Sinces {
+        Sinces { owner, source }
+    }
+}
+
+/// A node of a tenure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Place {
+    /// The owner.
+    Owner,
+    /// The node that the token moves away from.
+    Source,
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Send {
+    /// Where to; the `since` of the scope is the one of this place.
+    pub place: Place,
+    /// The mode of the scope.
+    pub mode: Mode,
+    /// What the node is to do.
+    pub command: Command,
+}
+
 /// What to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Step {
-    /// Send this to the owner.
-    Send(Command),
+    /// Send this.
+    Send(Send),
     /// This is the answer.
     Done(Outcome),
     /// A write was sent and nobody knows whether it happened.
@@ -33,57 +95,153 @@ pub enum Step {
     Failed,
 }
 
-impl Operation {
-    /// An operation that wants `command` executed.
-    pub fn new(command: Command) -> Operation {
-        Operation { sent: command.clone(), command, attempts: 0, lost: false }
+impl Send {
+    pub(super) fn owner(mode: Mode, command: Command) -> Send {
+        Send { place: Place::Owner, mode, command }
     }
 
-    /// What to send first.
-    pub fn start(&mut self) -> Command {
-        self.attempts = 1;
-        self.sent.clone()
+    /// At the source every mode means the same.
+    pub(super) fn source(command: Command) -> Send {
+        Send { place: Place::Source, mode: Mode::Settled, command }
+    }
+}
+
+impl Operation {
+    /// An operation that wants `command` executed: one that reads, or a write, touch or log-out.
+    pub fn new(command: Command) -> Operation {
+        let since = Sinces::new(Epoch::FIRST, None);
+        Operation { command, since, at: At::Command(Mode::Settled), attempts: 0, lost: false }
+    }
+
+    /// What to send first under a tenure. Also what to send after a refusal or under a new document: a refused message
+    /// has done nothing, so the operation begins again. It keeps what it knows of lost answers.
+    pub fn start(&mut self, since: Sinces) -> Send {
+        self.since = since;
+        let unknown = since.source.is_some() && !self.command.is_read();
+        self.go(At::Command(if unknown { Mode::Unchecked } else { Mode::Settled }))
+    }
+
+    /// What to send first under a tenure that may be another than the one that the operation began under.
+    ///
+    /// A create whose answer was lost is not sent again then: a node may have lost its memory in between, and with it
+    /// both the first copy and what others have made of it since.
+    pub fn restart(&mut self, since: Sinces) -> Step {
+        let creates = matches!(&self.command, Command::Write(write) if write.condition == Condition::Absent);
+        if self.lost && creates && since != self.since {
+            return Step::Indeterminate;
+        }
+        Step::Send(self.start(since))
     }
 
     /// The node answered.
     pub fn answered(&mut self, outcome: Outcome) -> Step {
-        match (&self.command, &self.sent, outcome) {
-            (Command::Read, Command::Read, Outcome::Absent) => {
-                self.sent = Command::Inspect;
-                Step::Send(Command::Inspect)
-            }
-            (Command::Read, Command::Inspect, outcome) => Step::Done(match outcome {
-                Outcome::WrongType => Outcome::WrongType,
-                // At the moment of the read nothing was there. What came since does not matter.
-                _ => Outcome::Absent,
-            }),
-            (Command::Write(write), _, outcome) if self.lost => match (write.condition, outcome) {
-                // Was it the first copy that the others have built upon, or did it never arrive?
-                (Condition::Version(_), Outcome::Conflict(_) | Outcome::Deleted | Outcome::Absent) => {
-                    Step::Indeterminate
+        let next = match (&self.at, outcome) {
+            (At::Command(_), outcome) if self.command.is_read() => {
+                let missed = match &outcome {
+                    Outcome::Record(bytes) => !holds(bytes, self.since.owner),
+                    outcome => *outcome == Outcome::Absent,
+                };
+                match (missed, self.since.source) {
+                    (true, Some(_)) => At::Source,
+                    (true, None) if self.command == Command::Read => At::Again,
+                    _ => return Step::Done(outcome),
                 }
-                (Condition::Absent, Outcome::Exists | Outcome::Deleted) => Step::Indeterminate,
-                (_, outcome) => Step::Done(outcome),
+            }
+            (At::Source, Outcome::Absent) => At::Again,
+            (At::Command(Mode::Unchecked), Outcome::Absent) => At::Fetch,
+            (At::Command(Mode::Unchecked), Outcome::Pending) => At::Release,
+            (At::Fetch, Outcome::Fetched { record, deadline }) => {
+                let for_logout = matches!(self.command, Command::Delete(_));
+                match Install::new(record.clone(), deadline, for_logout) {
+                    // Nobody else can have had a record at the owner: as long as this is here, nothing is put there but
+                    // its copy.
+                    Ok(install) if install.header.kind == Kind::Tombstone => {
+                        return self.finish(Outcome::Deleted);
+                    }
+                    Ok(install) => At::Install(install),
+                    Err(_) => return self.finish(Outcome::Unexpected(record)),
+                }
+            }
+            (At::Fetch, Outcome::Absent) => At::Command(Mode::Checked),
+            (At::Fetch, outcome @ (Outcome::Unexpected(_) | Outcome::WrongType)) => match &self.command {
+                Command::Delete(delete) => At::Bury(Delete { upsertable: true, ..delete.clone() }),
+                _ => return self.finish(outcome),
             },
-            (_, _, outcome) => Step::Done(outcome),
-        }
+            // Whoever put it, and even if it has expired meanwhile: the owner knows now what there is to know.
+            (At::Install(_), Outcome::Applied(_) | Outcome::Exists | Outcome::Absent) => At::Release,
+            // The source holds no live copy: it never did, or does not now. Garbage is none either.
+            (
+                At::Release,
+                Outcome::Applied(_)
+                | Outcome::Deleted
+                | Outcome::Absent
+                | Outcome::Unexpected(_)
+                | Outcome::WrongType,
+            ) => At::Command(Mode::Checked),
+            (_, outcome) => return self.finish(outcome),
+        };
+        Step::Send(self.go(next))
     }
 
-    /// The command was sent, and no answer will come.
+    /// The message was sent, and no answer will come.
     pub fn lost(&mut self) -> Step {
-        self.lost = true;
-        if self.sent.is_idempotent() && self.attempts < ATTEMPTS {
+        // What carries the record over does nothing of what the caller asked for.
+        self.lost |= matches!(self.at, At::Command(_) | At::Bury(_));
+        let message = self.message();
+        if message.command.is_idempotent() && self.attempts < ATTEMPTS {
             self.attempts += 1;
-            Step::Send(self.sent.clone())
+            Step::Send(message)
         } else {
             self.unsent()
         }
     }
 
-    /// The command could not be sent, or there is no time left to send it again.
+    /// The message could not be sent, or there is no time left to send it again.
     pub fn unsent(&self) -> Step {
         if self.lost && !self.command.is_read() { Step::Indeterminate } else { Step::Failed }
     }
+
+    fn go(&mut self, at: At) -> Send {
+        self.at = at;
+        self.attempts = 1;
+        self.message()
+    }
+
+    fn message(&self) -> Send {
+        let look = || match &self.command {
+            Command::Read => Command::Recheck,
+            command => command.clone(),
+        };
+        match &self.at {
+            At::Command(mode) => Send::owner(*mode, self.command.clone()),
+            At::Source => Send::source(look()),
+            At::Again => Send::owner(Mode::Settled, look()),
+            At::Fetch => Send::source(Command::Fetch),
+            At::Install(install) => Send::owner(Mode::Settled, Command::Install(install.clone())),
+            At::Release => Send::source(Command::Release),
+            At::Bury(delete) => Send::owner(Mode::Checked, Command::Delete(delete.clone())),
+        }
+    }
+
+    fn finish(&self, outcome: Outcome) -> Step {
+        let Command::Write(write) = &self.command else { return Step::Done(outcome) };
+        if !self.lost {
+            return Step::Done(outcome);
+        }
+        match (write.condition, outcome) {
+            // Was it the first copy that the others have built upon, or did it never arrive?
+            (Condition::Version(_), Outcome::Conflict(_) | Outcome::Deleted | Outcome::Absent) => {
+                Step::Indeterminate
+            }
+            (Condition::Absent, Outcome::Exists | Outcome::Deleted) => Step::Indeterminate,
+            (_, outcome) => Step::Done(outcome),
+        }
+    }
+}
+
+/// Whether there is anything under this tenure: a record that is valid, or bytes that are no record at all.
+fn holds(bytes: &[u8], since: Epoch) -> bool {
+    !bytes.is_empty() && Header::decode(bytes).map_or(true, |header| header.stamp >= since)
 }
 
 #[cfg(test)]
@@ -91,11 +249,11 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{
-        protocol::{Delete, Write},
-        record::CodecId,
-        topology::Epoch,
-    };
+    use crate::{protocol::Write, record::CodecId};
+
+    const STABLE: Sinces = Sinces::new(Epoch::new(3), None);
+    const MOVING: Sinces = Sinces::new(Epoch::new(5), Some(Epoch::new(3)));
+    const DONE: Outcome = Outcome::Applied(9);
 
     fn write(condition: Condition) -> Command {
         Command::Write(Write {
@@ -104,27 +262,90 @@ mod tests {
             absolute: 1,
             codec: CodecId::JSON,
             schema: 0,
-            stamp: Epoch::FIRST,
             operation: 7,
             payload: Bytes::new(),
         })
     }
 
     fn delete() -> Command {
-        let (stamp, operation) = (Epoch::FIRST, 7);
-        Command::Delete(Delete { floor: 1, absolute: 1, upsertable: false, stamp, operation })
+        Command::Delete(Delete { floor: 1, absolute: 1, upsertable: false, operation: 7 })
     }
 
-    fn started(command: Command) -> Operation {
+    /// A stored record of this epoch.
+    fn record(kind: Kind, stamp: u64) -> Vec<u8> {
+        let header = Header {
+            kind,
+            pending: false,
+            codec: CodecId::JSON,
+            schema: 0,
+            seal: 0,
+            stamp: Epoch::new(stamp),
+            operation: 1,
+            version: 2,
+            max_deadline: 100,
+        };
+        header.encode().to_vec()
+    }
+
+    fn fetched(kind: Kind) -> Outcome {
+        Outcome::Fetched { record: record(kind, 3), deadline: 50 }
+    }
+
+    fn installing(for_logout: bool) -> Step {
+        let install = Install::new(record(Kind::Live, 3), 50, for_logout).unwrap();
+        to_owner(Mode::Settled, Command::Install(install))
+    }
+
+    fn to_owner(mode: Mode, command: Command) -> Step {
+        Step::Send(Send::owner(mode, command))
+    }
+
+    fn to_source(command: Command) -> Step {
+        Step::Send(Send::source(command))
+    }
+
+    fn started(since: Sinces, command: Command) -> Operation {
         let mut operation = Operation::new(command.clone());
-        assert_eq!(operation.start(), command);
+        let mode = match since.source {
+            Some(_) if !command.is_read() => Mode::Unchecked,
+            _ => Mode::Settled,
+        };
+        assert_eq!(operation.start(since), Send::owner(mode, command));
         operation
+    }
+
+    /// An operation under a moving token, after these answers.
+    fn after(command: Command, answers: impl IntoIterator<Item = Outcome>) -> Operation {
+        let mut operation = started(MOVING, command);
+        for answer in answers {
+            let step = operation.answered(answer);
+            assert!(matches!(step, Step::Send(_)), "{step:?}");
+        }
+        operation
+    }
+
+    fn changes() -> Vec<Command> {
+        vec![
+            delete(),
+            Command::Touch(1),
+            write(Condition::Absent),
+            write(Condition::Live),
+            write(Condition::AbsentOrLive),
+            write(Condition::Version(3)),
+        ]
     }
 
     #[test]
     fn a_blind_write_is_never_sent_twice() {
         for condition in [Condition::Live, Condition::AbsentOrLive] {
-            assert_eq!(started(write(condition)).lost(), Step::Indeterminate);
+            assert_eq!(started(STABLE, write(condition)).lost(), Step::Indeterminate);
+            assert_eq!(started(MOVING, write(condition)).lost(), Step::Indeterminate);
+            let answers = [Outcome::Pending, Outcome::Absent];
+            assert_eq!(after(write(condition), answers).lost(), Step::Indeterminate);
+            assert_eq!(
+                after(write(condition), [Outcome::Absent, Outcome::Absent]).lost(),
+                Step::Indeterminate
+            );
         }
     }
 
@@ -137,9 +358,9 @@ mod tests {
             write(Condition::Absent),
             write(Condition::Version(3)),
         ] {
-            let mut operation = started(command.clone());
+            let mut operation = started(STABLE, command.clone());
             for _ in 1..ATTEMPTS {
-                assert_eq!(operation.lost(), Step::Send(command.clone()));
+                assert_eq!(operation.lost(), to_owner(Mode::Settled, command.clone()));
             }
             let end = if command.is_read() { Step::Failed } else { Step::Indeterminate };
             assert_eq!(operation.lost(), end);
@@ -147,35 +368,172 @@ mod tests {
     }
 
     #[test]
+    fn what_carries_the_record_over_is_sent_again_and_is_not_the_command() {
+        for command in changes() {
+            for answers in [
+                vec![Outcome::Absent],
+                vec![Outcome::Absent, fetched(Kind::Live)],
+                vec![Outcome::Absent, fetched(Kind::Live), DONE],
+                vec![Outcome::Pending],
+            ] {
+                let mut operation = after(command.clone(), answers);
+                let message = Step::Send(operation.message());
+                for _ in 1..ATTEMPTS {
+                    assert_eq!(operation.lost(), message);
+                }
+                assert_eq!(operation.lost(), Step::Failed);
+            }
+        }
+        let mut operation = started(MOVING, write(Condition::Absent));
+        operation.lost();
+        operation.answered(Outcome::Absent);
+        assert_eq!(operation.unsent(), Step::Indeterminate, "an earlier copy may have happened");
+    }
+
+    #[test]
     fn a_conflict_after_a_lost_answer_may_be_with_oneself() {
-        let mut operation = started(write(Condition::Version(3)));
+        let mut operation = started(STABLE, write(Condition::Version(3)));
         operation.lost();
         assert_eq!(operation.answered(Outcome::Conflict(vec![])), Step::Indeterminate);
-        let mut operation = started(write(Condition::Version(3)));
+        let mut operation = started(STABLE, write(Condition::Version(3)));
         operation.lost();
-        assert_eq!(operation.answered(Outcome::Applied(4)), Step::Done(Outcome::Applied(4)));
-        let mut operation = started(write(Condition::Version(3)));
+        assert_eq!(operation.answered(DONE), Step::Done(DONE));
+        let mut operation = started(STABLE, write(Condition::Version(3)));
         assert_eq!(operation.answered(Outcome::Deleted), Step::Done(Outcome::Deleted));
     }
 
     #[test]
+    fn what_was_lost_is_not_forgotten_under_another_document() {
+        let mut operation = started(STABLE, write(Condition::Version(3)));
+        operation.lost();
+        operation.start(MOVING);
+        assert_eq!(operation.answered(Outcome::Absent), to_source(Command::Fetch));
+        assert_eq!(operation.answered(fetched(Kind::Tombstone)), Step::Indeterminate);
+    }
+
+    #[test]
     fn nothing_sent_is_nothing_done() {
-        assert_eq!(started(delete()).unsent(), Step::Failed);
-        let mut operation = started(delete());
+        assert_eq!(started(STABLE, delete()).unsent(), Step::Failed);
+        let mut operation = started(STABLE, delete());
         operation.lost();
         assert_eq!(operation.unsent(), Step::Indeterminate);
     }
 
     #[test]
     fn a_miss_is_looked_at_once_more() {
-        for (second, answer) in [
-            (Outcome::Absent, Outcome::Absent),
-            (Outcome::Deleted, Outcome::Absent),
-            (Outcome::WrongType, Outcome::WrongType),
+        let stale = Outcome::Record(record(Kind::Live, 2));
+        for miss in [Outcome::Absent, Outcome::Record(vec![]), stale] {
+            for answer in [
+                Outcome::Absent,
+                Outcome::WrongType,
+                Outcome::Record(record(Kind::Live, 3)),
+                Outcome::Unexpected(vec![7]),
+            ] {
+                let mut operation = started(STABLE, Command::Read);
+                assert_eq!(operation.answered(miss.clone()), to_owner(Mode::Settled, Command::Recheck));
+                assert_eq!(operation.answered(answer.clone()), Step::Done(answer));
+            }
+        }
+        let found = [record(Kind::Live, 3), record(Kind::Tombstone, 4), b"garbage".to_vec()];
+        for found in found.map(Outcome::Record) {
+            let mut operation = started(STABLE, Command::Read);
+            assert_eq!(operation.answered(found.clone()), Step::Done(found));
+        }
+        let mut operation = started(STABLE, Command::Inspect);
+        assert_eq!(operation.answered(Outcome::Absent), Step::Done(Outcome::Absent));
+    }
+
+    #[test]
+    fn a_read_looks_at_the_owner_the_source_and_the_owner() {
+        let stale = Outcome::Record(record(Kind::Live, 4));
+        for (command, miss, look) in [
+            (Command::Read, Outcome::Absent, Command::Recheck),
+            (Command::Read, stale, Command::Recheck),
+            (Command::Inspect, Outcome::Absent, Command::Inspect),
         ] {
-            let mut operation = started(Command::Read);
-            assert_eq!(operation.answered(Outcome::Absent), Step::Send(Command::Inspect));
-            assert_eq!(operation.answered(second), Step::Done(answer));
+            let found = Outcome::Record(record(Kind::Tombstone, 5));
+            let mut operation = started(MOVING, command.clone());
+            assert_eq!(operation.answered(found.clone()), Step::Done(found.clone()));
+            for found in [found, Outcome::Deleted, Outcome::WrongType] {
+                let mut operation = started(MOVING, command.clone());
+                assert_eq!(operation.answered(miss.clone()), to_source(look.clone()));
+                assert_eq!(operation.answered(found.clone()), Step::Done(found));
+            }
+            for last in [Outcome::Absent, Outcome::Record(record(Kind::Live, 5)), Outcome::WrongType] {
+                let mut operation = started(MOVING, command.clone());
+                operation.answered(miss.clone());
+                assert_eq!(operation.answered(Outcome::Absent), to_owner(Mode::Settled, look.clone()));
+                assert_eq!(operation.answered(last.clone()), Step::Done(last));
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_owner_can_answer_takes_one_round_trip() {
+        for command in changes() {
+            for answer in [DONE, Outcome::Deleted, Outcome::Exists, Outcome::Conflict(vec![])] {
+                let mut operation = started(MOVING, command.clone());
+                assert_eq!(operation.answered(answer.clone()), Step::Done(answer));
+            }
+        }
+    }
+
+    #[test]
+    fn a_live_record_is_carried_over_released_and_then_changed() {
+        for command in changes() {
+            let for_logout = matches!(command, Command::Delete(_));
+            for installed in [DONE, Outcome::Exists, Outcome::Absent] {
+                for released in [DONE, Outcome::Absent, Outcome::Deleted] {
+                    let mut operation = started(MOVING, command.clone());
+                    assert_eq!(operation.answered(Outcome::Absent), to_source(Command::Fetch));
+                    let step = operation.answered(fetched(Kind::Live));
+                    assert_eq!(step, installing(for_logout));
+                    assert_eq!(operation.answered(installed.clone()), to_source(Command::Release));
+                    assert_eq!(operation.answered(released), to_owner(Mode::Checked, command.clone()));
+                    assert_eq!(operation.answered(Outcome::Absent), Step::Done(Outcome::Absent));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tombstone_at_the_source_is_the_answer() {
+        for command in changes() {
+            let mut operation = after(command.clone(), [Outcome::Absent]);
+            let step = operation.answered(fetched(Kind::Tombstone));
+            assert_eq!(step, Step::Done(Outcome::Deleted));
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_to_be_carried_over_the_owner_decides() {
+        for command in changes() {
+            let mut operation = after(command.clone(), [Outcome::Absent]);
+            assert_eq!(operation.answered(Outcome::Absent), to_owner(Mode::Checked, command.clone()));
+            assert_eq!(operation.answered(DONE), Step::Done(DONE));
+            let mut operation = started(MOVING, command.clone());
+            assert_eq!(operation.answered(Outcome::Pending), to_source(Command::Release));
+            assert_eq!(operation.answered(DONE), to_owner(Mode::Checked, command));
+        }
+    }
+
+    #[test]
+    fn garbage_stops_everything_but_a_log_out() {
+        for garbage in [Outcome::Unexpected(vec![7]), Outcome::WrongType] {
+            for command in changes() {
+                let mut release = after(command.clone(), [Outcome::Pending]);
+                assert_eq!(release.answered(garbage.clone()), to_owner(Mode::Checked, command.clone()));
+                let mut fetch = after(command.clone(), [Outcome::Absent]);
+                let Command::Delete(delete) = &command else {
+                    assert_eq!(fetch.answered(garbage.clone()), Step::Done(garbage.clone()));
+                    let mut install = after(command.clone(), [Outcome::Absent, fetched(Kind::Live)]);
+                    assert_eq!(install.answered(garbage.clone()), Step::Done(garbage.clone()));
+                    continue;
+                };
+                let bury = Command::Delete(Delete { upsertable: true, ..delete.clone() });
+                assert_eq!(fetch.answered(garbage.clone()), to_owner(Mode::Checked, bury));
+                assert_eq!(fetch.answered(DONE), Step::Done(DONE));
+            }
         }
     }
 }

@@ -27,8 +27,6 @@ pub enum Kind {
     Live,
     /// A session that was logged out. Terminal: it beats every version. No payload.
     Tombstone,
-    /// A session that went to another node. No payload.
-    Moved,
 }
 
 impl Kind {
@@ -37,12 +35,11 @@ impl Kind {
         match self {
             Kind::Live => b'L',
             Kind::Tombstone => b'T',
-            Kind::Moved => b'M',
         }
     }
 
     fn from_code(code: u8) -> Option<Kind> {
-        [Kind::Live, Kind::Tombstone, Kind::Moved].into_iter().find(|kind| kind.code() == code)
+        [Kind::Live, Kind::Tombstone].into_iter().find(|kind| kind.code() == code)
     }
 }
 
@@ -51,7 +48,7 @@ impl Kind {
 /// | bytes | field | written by |
 /// |---|---|---|
 /// | 0 | format version | client |
-/// | 1 | kind: `L`, `T`, `M` | client |
+/// | 1 | kind: `L`, `T` | client |
 /// | 2 | flags: 1 = PENDING | client |
 /// | 3 | codec | client |
 /// | 4..6 | schema version of the value | client |
@@ -63,12 +60,13 @@ impl Kind {
 ///
 /// What the client knows stands together in front, what only the node knows follows, so that a node completes
 /// a record by putting 14 bytes between two strings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Header {
     /// What the record says.
     pub kind: Kind,
-    /// Installed by a mover and not yet confirmed gone from its source.
+    /// A copy of another node's record that may still be live there, so nobody may change this one before it is
+    /// released there. Means nothing on a tombstone, and nothing where no source is.
     pub pending: bool,
     /// How the payload is encoded.
     pub codec: CodecId,
@@ -99,7 +97,7 @@ pub enum RecordError {
     /// The first byte is no format version, now or ever.
     #[error("the stored bytes do not begin like a record (with {0:#04x})")]
     Format(u8),
-    /// Not one of `L`, `T`, `M`.
+    /// Neither `L` nor `T`.
     #[error("the record has kind {0:#04x}, which does not exist")]
     Kind(u8),
     /// A flag that this format does not have.

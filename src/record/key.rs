@@ -32,6 +32,13 @@ impl Key {
         bytes.try_into().ok().map(Key)
     }
 
+    /// What every key of the ring called `ring` begins with. Other rings may have the same prefix, once in 16 million
+    /// pairs.
+    pub fn ring_prefix(ring: &str) -> [u8; 3] {
+        let digest = Sha256::new_with_prefix(b"sessionring ring\0").chain_update(ring).finalize();
+        [digest[0], digest[1], digest[2]]
+    }
+
     /// Where the session stands on the circle.
     pub fn token(&self) -> Token {
         let mut token = [0; 8];
@@ -82,7 +89,7 @@ impl Keyspace {
     pub fn new(ring: &str, namespace: &str) -> Keyspace {
         let names = digest_of_names(ring, namespace);
         let mut prefix = [0; PREFIX];
-        prefix[..3].copy_from_slice(&ring_prefix(ring));
+        prefix[..3].copy_from_slice(&Key::ring_prefix(ring));
         prefix[3..].copy_from_slice(&names[..3]);
         let mut block = [0; 64];
         block[..32].copy_from_slice(&names);
@@ -112,11 +119,6 @@ impl fmt::Debug for Keyspace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyspace").field("prefix", &self.prefix).finish_non_exhaustive()
     }
-}
-
-fn ring_prefix(ring: &str) -> [u8; 3] {
-    let digest = Sha256::new_with_prefix(b"sessionring ring\0").chain_update(ring).finalize();
-    [digest[0], digest[1], digest[2]]
 }
 
 /// The length in front keeps ("ab", "c") apart from ("a", "bc").

@@ -63,7 +63,7 @@ pub enum Placement {
 pub struct NodeIndex(u16);
 
 impl NodeIndex {
-    pub(super) const fn new(index: u16) -> NodeIndex {
+    pub(crate) const fn new(index: u16) -> NodeIndex {
         NodeIndex(index)
     }
 

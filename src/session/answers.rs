@@ -19,10 +19,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let record = Record::decode(&bytes).map_err(|error| self.not_a_record(key, error))?;
         match record.header.kind {
             Kind::Tombstone => Ok(None),
-            Kind::Live if !record.header.pending => {
-                Ok(Some((self.decode(key, &record)?, record.header.version)))
-            }
-            Kind::Live | Kind::Moved => Err(self.unexpected(key, Outcome::Unexpected(bytes))),
+            Kind::Live => Ok(Some((self.decode(key, &record)?, record.header.version))),
         }
     }
 
@@ -110,10 +107,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             Outcome::WrongType => self.corrupt(key, "another Redis type than a string is stored".into()),
             Outcome::Unexpected(first) => match Header::decode(&first) {
                 Err(error) => self.not_a_record(key, error),
-                Ok(header) => {
-                    let kind = header.kind;
-                    self.corrupt(key, format!("the record is {kind:?} and moving, but the ring is not"))
-                }
+                Ok(_) => self.corrupt(key, "the session has reached the last version that there is".into()),
             },
             outcome => self.corrupt(key, format!("the node answered what was not asked: {outcome:?}")),
         }

@@ -39,7 +39,6 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             absolute: options.lifetime.absolute_ms(),
             codec: options.codec.id(),
             schema: 0,
-            stamp: self.ring.epoch(),
             operation: self.ring.next_operation(),
             payload: Bytes::from(payload),
         }))
@@ -63,7 +62,6 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             floor: milliseconds(floor),
             absolute: self.options.lifetime.absolute_ms(),
             upsertable: self.upserts(id),
-            stamp: self.ring.epoch(),
             operation: self.ring.next_operation(),
         })
     }

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 pub use self::lifetime::Lifetime;
 use crate::{
     client::SessionRing,
+    entropy,
     error::{Error, ErrorKind, Result},
     protocol::{Command, Condition, Outcome},
     record::{Bincode, Codec, CodecId, IdError, Keyspace, SessionId, Version, built_in},
@@ -280,9 +281,8 @@ fn new_id() -> Result<SessionId> {
 /// wait a random while, so that a crowd thins out.
 async fn give_way(attempt: u32) {
     if attempt >= 8 {
-        let random = getrandom::u32().unwrap_or(0);
         let longest = Duration::from_millis(1 << (attempt - 8).min(4));
-        sleep(longest.mul_f64(f64::from(random) / f64::from(u32::MAX))).await;
+        sleep(longest.mul_f64(entropy::fraction())).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Epoch;
-use crate::ring::{Fingerprint, Token};
+use crate::ring::Token;
 
 /// The protocol that this version of the crate speaks: commands, scripts and layouts.
 pub const PROTOCOL_VERSION: u8 = 1;
@@ -56,19 +56,14 @@ pub enum FenceError {
     Corrupt(usize),
 }
 
+/// Which ring: the hash of its name.
+pub(super) fn cluster(name: &str) -> u64 {
+    Token::of(name.as_bytes()).get()
+}
+
 impl Fence {
     /// Bytes of an encoded fence.
     pub const LEN: usize = 25;
-
-    /// The fence of a ring called `name` as it is founded.
-    pub fn founded(name: &str, fingerprint: Fingerprint) -> Fence {
-        Fence {
-            protocol: PROTOCOL_VERSION,
-            cluster: Token::of(name.as_bytes()).get(),
-            epoch: Epoch::FIRST,
-            nonce: fingerprint.get(),
-        }
-    }
 
     /// The fence as stored and as sent.
     pub fn encode(&self) -> [u8; Fence::LEN] {
@@ -92,6 +87,18 @@ impl Fence {
             }
             _ => Err(FenceError::Corrupt(bytes.len())),
         }
+    }
+
+    /// Whether it is one of the ring called `ring`.
+    pub fn is_of(&self, ring: &str) -> bool {
+        self.cluster == cluster(ring)
+    }
+
+    /// Whether a node that holds `stored` may be made to obey this fence: it is an older one of the same ring.
+    pub fn succeeds(&self, stored: &[u8]) -> bool {
+        Fence::decode(stored).is_ok_and(|stored| {
+            stored.protocol <= self.protocol && stored.cluster == self.cluster && stored.epoch < self.epoch
+        })
     }
 
     /// What it means that a node holds `stored` where an operation carries this fence.

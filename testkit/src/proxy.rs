@@ -59,7 +59,7 @@ pub struct FaultProxy {
 
 #[derive(Debug)]
 struct Shared {
-    target: SocketAddr,
+    target: Mutex<SocketAddr>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -79,6 +79,8 @@ struct State {
 struct Faults {
     swallow: bool,
     hold: bool,
+    /// Bytes that still pass while the rest is held.
+    pass: usize,
     delay: Duration,
 }
 
@@ -125,7 +127,8 @@ impl FaultProxy {
     /// # Errors
     /// No free port.
     pub fn start(target: SocketAddr) -> Result<FaultProxy> {
-        let shared = Arc::new(Shared { target, state: Mutex::default(), changed: Condvar::new() });
+        let shared =
+            Arc::new(Shared { target: Mutex::new(target), state: Mutex::default(), changed: Condvar::new() });
         let accepting = Arc::clone(&shared);
         let acceptor = Acceptor::start(move |client| {
             // A server that cannot be reached looks like a connection that is closed at once.
@@ -204,8 +207,18 @@ impl FaultProxy {
     /// Holds everything back in one direction, and lets it go, in order, when switched off: a request that
     /// arrives late, after its client has given up (even one that has closed its connection).
     pub fn hold(&self, direction: Direction, on: bool) {
-        lock(&self.shared.state).faults[direction as usize].hold = on;
+        let mut state = lock(&self.shared.state);
+        let faults = &mut state.faults[direction as usize];
+        (faults.hold, faults.pass) = (on, 0);
         self.shared.changed.notify_all();
+    }
+
+    /// Lets so many bytes pass in one direction, and holds back what follows: half of a request arrives, and the other
+    /// half when [`hold`](FaultProxy::hold) is switched off.
+    pub fn hold_after(&self, direction: Direction, bytes: usize) {
+        let mut state = lock(&self.shared.state);
+        let faults = &mut state.faults[direction as usize];
+        (faults.hold, faults.pass) = (true, bytes);
     }
 
     /// Every answer arrives this much later. What is under way already keeps its time.
@@ -230,6 +243,12 @@ impl FaultProxy {
         } else {
             self.acceptor.open()
         }
+    }
+
+    /// New connections go to another server, as after a fail-over. Those that are open stay with the old one (see
+    /// [`cut`](FaultProxy::cut)).
+    pub fn retarget(&self, target: SocketAddr) {
+        *lock(&self.shared.target) = target;
     }
 
     /// What has gone through so far.
@@ -283,8 +302,9 @@ impl Shared {
     }
 
     fn connect(self: &Arc<Self>, client: TcpStream) -> Result<()> {
-        let failed = || crate::Error::io(format!("connect the proxy to {}", self.target));
-        let server = TcpStream::connect_timeout(&self.target, Duration::from_secs(5)).map_err(failed())?;
+        let target = *lock(&self.target);
+        let failed = || crate::Error::io(format!("connect the proxy to {target}"));
+        let server = TcpStream::connect_timeout(&target, Duration::from_secs(5)).map_err(failed())?;
         for stream in [&client, &server] {
             stream.set_nodelay(true).map_err(failed())?;
         }
@@ -351,7 +371,8 @@ impl Shared {
         let mut broken = false;
         let mut state = lock(&self.state);
         loop {
-            let hold = state.faults[queue].hold;
+            let Faults { hold: holds, pass, .. } = state.faults[queue];
+            let hold = holds && pass == 0;
             let Some(connection) = state.connections.get_mut(&id) else { return };
             let left = connection.queues[queue]
                 .front()
@@ -362,7 +383,14 @@ impl Shared {
                 continue;
             }
             match connection.queues[queue].pop_front() {
-                Some((_, Item::Bytes(bytes))) => {
+                Some((due, Item::Bytes(mut bytes))) => {
+                    if holds && bytes.len() >= pass {
+                        let rest = bytes.split_off(pass);
+                        connection.queues[queue].push_front((due, Item::Bytes(rest)));
+                    }
+                    if holds {
+                        state.faults[queue].pass = pass.saturating_sub(bytes.len());
+                    }
                     drop(state);
                     broken = broken || to.write_all(&bytes).is_err();
                     state = lock(&self.state);

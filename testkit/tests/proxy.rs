@@ -300,3 +300,14 @@ fn fake_servers_say_what_they_are_told() {
     drop(fake);
     assert!(client.receive().is_err());
 }
+
+#[test]
+fn new_connections_go_to_another_server() {
+    let (first, proxy, mut client) = setup();
+    let second = RedisServer::start().unwrap();
+    proxy.retarget(second.socket_address());
+    assert_eq!(client.command(&["SET", "k", "one"]).unwrap(), ok());
+    let mut other = Client::connect(proxy.socket_address()).unwrap();
+    assert_eq!(other.command(&["SET", "k", "two"]).unwrap(), ok());
+    assert_eq!((get(&first, "k"), get(&second, "k")), (Some("one".into()), Some("two".into())));
+}

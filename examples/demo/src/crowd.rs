@@ -10,9 +10,9 @@ use sessionring::{SessionId, Sessions};
 use crate::{Result, login::Login, progress::Progress, report::Count};
 
 /// Sessions in one call.
-const CHUNK: usize = 1000;
+pub(crate) const CHUNK: usize = 1000;
 /// Calls under way at the same time.
-const AT_ONCE: usize = 8;
+pub(crate) const AT_ONCE: usize = 8;
 
 /// Creates the sessions of the users 0, 1, 2, …; answers their ids in this order.
 pub(crate) async fn log_in(

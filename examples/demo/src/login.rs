@@ -40,7 +40,24 @@ impl Login {
             cart: (0..user % 4 + 1).map(article).collect(),
         }
     }
+
+    /// The same session after so many changes.
+    pub(crate) fn changed(number: usize, changes: u32) -> Login {
+        let mut login = Login::of(number);
+        if changes > 0 {
+            login.change(changes);
+        }
+        login
+    }
+
+    /// A change that shows which one it is: so many atlases are in the cart from now on.
+    pub(crate) fn change(&mut self, changes: u32) {
+        self.cart.retain(|article| article.title != ATLAS);
+        self.cart.push(Article { title: ATLAS.into(), pieces: changes, cents: 4900 });
+    }
 }
+
+const ATLAS: &str = "Atlas";
 
 /// A session ends when it was not used for the idle time, and at the latest after the absolute time. Both are
 /// short here: should the demo be killed while it works on your servers, its sessions are soon gone.

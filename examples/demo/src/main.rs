@@ -1,10 +1,13 @@
-//! sessionring, start to finish: 100,000 log-ins on three Redis servers.
+//! sessionring, start to finish: 100,000 log-ins on three Redis servers; then a fourth one joins and the first one leaves,
+//! while the sessions are used.
 //!
 //! ```sh
-//! make demo                                              # three servers of its own, gone afterwards
+//! make demo                                              # four servers of its own, gone afterwards
 //! SESSIONS=5000 make demo                                # fewer log-ins
 //! NODES="redis://10.0.0.1 redis://10.0.0.2" make demo    # your own servers; it removes only what it put there
 //! ```
+//!
+//! Of four or more servers in `NODES` the last one joins; with fewer, none does.
 //!
 //! Where no server program is installed, and `NODES` is not set, the nodes live in this process (`memory:`).
 //!
@@ -14,15 +17,19 @@
 //! - `crowd`: logging many in, reading them back, logging them out
 //! - `answers`: what each operation answers
 //! - `growth`: what one more node would move
+//! - `traffic`: two applications that go on using their sessions, and check every answer
+//! - `change`: a node joins and a node leaves meanwhile
 //! - `report`, `progress`: tables and progress bars, nothing about sessions
 
 mod answers;
+mod change;
 mod crowd;
 mod growth;
 mod login;
 mod progress;
 mod report;
 mod servers;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -34,6 +41,7 @@ use crate::{
     progress::Progress,
     report::{Count, Placed, line, say, title},
     servers::Servers,
+    traffic::Session,
 };
 
 /// The demo does not tell errors apart, it shows them: any error will do.
@@ -42,8 +50,15 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 /// What was counted, for the last line.
 struct Counted {
     sessions: usize,
-    nodes: usize,
+    founded: usize,
+    joined: usize,
+    left: usize,
     read_back: usize,
+    moved: usize,
+    lost: usize,
+    resurrected: usize,
+    /// Operations that failed, or whose answer was wrong.
+    failed: usize,
 }
 
 #[tokio::main]
@@ -58,34 +73,39 @@ async fn main() -> ExitCode {
 }
 
 fn last_line(counted: Counted) -> Result<ExitCode> {
-    let Counted { sessions, nodes, read_back } = counted;
-    let lost = sessions - read_back;
-    line(format_args!("\ndemo: sessions={sessions} nodes={nodes} read_back={read_back} lost={lost}"))?;
-    Ok(if lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let Counted { sessions, founded, joined, left, read_back, moved, lost, resurrected, failed } = counted;
+    line(format_args!(
+        "\ndemo: sessions={sessions} nodes={founded}+{joined}-{left} read_back={read_back} moved={moved} lost={lost} \
+         resurrected={resurrected}"
+    ))?;
+    Ok(if lost + resurrected + failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The story between its beginning and its end: whatever happens in it, the nodes are left as they were found.
 async fn demo() -> Result<Counted> {
     let wanted = wanted_sessions()?;
     let interrupted = interrupted()?;
-    let servers = Servers::from_environment()?;
+    let mut servers = Servers::from_environment()?;
     line(servers.title())?;
     say(servers.list())?;
 
-    let ring = match connect(&servers).await {
-        Ok(ring) => ring,
-        Err(error) => {
+    // Two handles that know nothing of each other, as in two processes.
+    let connected = async { Ok([connect(&servers).await?, connect(&servers).await?]) };
+    let [ring, other] = match connected.await {
+        Ok(rings) => rings,
+        Err::<_, sessionring::Error>(error) => {
             // A node that was reached may hold its name already; one that was not holds nothing of ours.
             let _ = servers.clean_up().await;
             return Err(error.into());
         }
     };
     let told = tokio::select! {
-        told = story(&servers, &ring, wanted) => told,
+        told = story(&mut servers, &ring, &other, wanted) => told,
         () = interrupted => Err("interrupted".into()),
     };
     // Waits for what is still under way, so that nothing arrives after the cleaning.
     ring.close().await;
+    other.close().await;
     match (told, servers.clean_up().await) {
         (Ok(counted), Ok(cleaned)) => say(cleaned).map(|()| counted),
         (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
@@ -102,9 +122,16 @@ async fn connect(servers: &Servers) -> sessionring::Result<SessionRing> {
     builder.connect().await
 }
 
-async fn story(servers: &Servers, ring: &SessionRing, wanted: usize) -> Result<Counted> {
+async fn story(
+    servers: &mut Servers,
+    ring: &SessionRing,
+    other: &SessionRing,
+    wanted: usize,
+) -> Result<Counted> {
     // A typed view of the ring, cheap to clone. Sessions of another namespace would not see these.
-    let logins = ring.sessions::<Login>(login::NAMESPACE).lifetime(login::lifetime()?);
+    let lifetime = login::lifetime()?;
+    let [logins, theirs] =
+        [ring, other].map(|ring| ring.sessions::<Login>(login::NAMESPACE).lifetime(lifetime));
 
     title(format!("{} log-ins, each with a shopping cart", Count(wanted)))?;
     let memory_before = servers.used_memory().await?;
@@ -121,8 +148,8 @@ async fn story(servers: &Servers, ring: &SessionRing, wanted: usize) -> Result<C
     say(read_back.verdict())?;
 
     title("Where they are")?;
-    let placed = Placed::count(servers, ring, &ids, &read_back, &servers.held().await?);
-    say(placed.table(servers, &memory))?;
+    let placed = Placed::count(servers, ring, &ids, &read_back.same, &servers.held().await?);
+    say(placed.table(servers, Some(&memory)))?;
     say(placed.verdict(ring))?;
 
     title("What the operations answer")?;
@@ -135,13 +162,30 @@ async fn story(servers: &Servers, ring: &SessionRing, wanted: usize) -> Result<C
     say(grown.table())?;
     say(grown.verdict())?;
 
+    let founded = servers.nodes().len();
+    // What was not read back is counted already.
+    let sessions = ids.iter().enumerate().zip(&read_back.same).filter(|(_, same)| **same);
+    let sessions = sessions.map(|((user, id), _)| Session::new(id.clone(), user)).collect();
+    let applications = [logins.clone(), theirs];
+    let changed = change::change(servers, ring, other, applications, sessions).await?;
+
     title("Cleaning up")?;
-    let progress = Progress::new("logged out", ids.len());
-    let still_there = crowd::log_out(&logins, &ids, &progress).await?;
+    let progress = Progress::new("logged out", changed.ids.len());
+    let still_there = crowd::log_out(&logins, &changed.ids, &progress).await?;
     say(progress.done())?;
     say(format!("sessions that still answer after their log-out: {}", Count(still_there)))?;
 
-    Ok(Counted { sessions: ids.len(), nodes: ring.ring().members().len(), read_back: read_back.good() })
+    Ok(Counted {
+        sessions: ids.len(),
+        founded,
+        joined: changed.joined,
+        left: changed.left,
+        read_back: changed.read_back,
+        moved: changed.moved,
+        lost: ids.len() - read_back.good() + changed.lost,
+        resurrected: changed.resurrected + still_there,
+        failed: changed.failed,
+    })
 }
 
 fn wanted_sessions() -> Result<usize> {

@@ -1,6 +1,10 @@
 //! Progress, on stderr: a bar on a terminal, a few plain lines anywhere else.
 
-use std::{fmt, time::Instant};
+use std::{
+    cell::Cell,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
@@ -54,5 +58,36 @@ impl Progress {
         let rate = (rate / 100.0).round() * 100.0;
         let done = Count(self.bar.position() as usize);
         format!("{} {done} in {seconds:.2} s, {} a second", self.what, Count(rate as usize))
+    }
+}
+
+/// What is going on now: a line that is written over and over on a terminal, one every now and then anywhere else.
+pub(crate) struct Live {
+    bar: ProgressBar,
+    shown: Cell<Option<Instant>>,
+}
+
+impl Live {
+    pub(crate) fn new() -> Live {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("   {spinner:.cyan} {wide_msg}") {
+            bar.set_style(style);
+        }
+        Live { bar, shown: Cell::new(None) }
+    }
+
+    pub(crate) fn show(&self, what: impl fmt::Display) {
+        let now = Instant::now();
+        if !self.bar.is_hidden() {
+            self.bar.set_message(what.to_string());
+            self.bar.tick();
+        } else if self.shown.get().is_none_or(|shown| now - shown >= Duration::from_millis(500)) {
+            self.shown.set(Some(now));
+            eprintln!("demo: {what}");
+        }
+    }
+
+    pub(crate) fn done(self) {
+        self.bar.finish_and_clear();
     }
 }

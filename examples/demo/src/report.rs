@@ -11,7 +11,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{BinaryBytes, HumanCount};
 use sessionring::{SessionId, SessionRing, record::Key};
 
-use crate::{Result, crowd::ReadBack, servers::Servers};
+use crate::{Result, servers::Servers};
 
 /// No table is wider than this: with the indentation, that is a window of 80 columns.
 const WIDTH: u16 = 77;
@@ -57,6 +57,8 @@ pub(crate) struct Placed {
     /// How many sessions were found at the very node that `ring.owner` names, of those that can be looked for.
     at_owner: usize,
     looked_for: usize,
+    /// For each session: whether it was found there, or was given back by a node that cannot be looked into.
+    pub(crate) found: Vec<bool>,
 }
 
 impl Placed {
@@ -65,35 +67,51 @@ impl Placed {
         servers: &Servers,
         ring: &SessionRing,
         ids: &[SessionId],
-        read_back: &ReadBack,
+        good: &[bool],
         held: &[Option<HashSet<Key>>],
     ) -> Placed {
-        let sessions = held.iter().map(|held| held.as_ref().map_or(0, HashSet::len)).collect();
-        let mut placed = Placed { sessions, at_owner: 0, looked_for: 0 };
-        for (id, same) in ids.iter().zip(&read_back.same) {
-            let owner = ring.owner(id);
-            let Some(at) = servers.nodes().iter().position(|node| node.name() == owner.as_str()) else {
-                continue;
-            };
-            match &held[at] {
-                Some(held) => {
-                    placed.looked_for += 1;
-                    placed.at_owner += usize::from(held.contains(&servers.keyspace().key(id)));
-                }
-                None => placed.sessions[at] += usize::from(*same),
+        let sessions = vec![0; servers.nodes().len()];
+        let mut placed = Placed { sessions, at_owner: 0, looked_for: 0, found: Vec::new() };
+        for (id, &good) in ids.iter().zip(good) {
+            let (owner, key) = (ring.owner(id), servers.keyspace().key(id));
+            let mut found = false;
+            for (at, (node, held)) in servers.nodes().iter().zip(held).enumerate() {
+                let is_owner = node.name() == owner.as_str();
+                let here = match held {
+                    Some(held) => {
+                        placed.looked_for += usize::from(is_owner);
+                        let here = held.contains(&key);
+                        placed.at_owner += usize::from(here && is_owner);
+                        here
+                    }
+                    None => good && is_owner,
+                };
+                placed.sessions[at] += usize::from(here);
+                found |= here && is_owner;
             }
+            placed.found.push(found);
         }
         placed
     }
 
-    /// `memory` is what each server uses more than before the log-ins.
-    pub(crate) fn table(&self, servers: &Servers, memory: &[Option<u64>]) -> Table {
+    /// `memory` is what each server uses more than before the log-ins, if that is to be shown.
+    pub(crate) fn table(&self, servers: &Servers, memory: Option<&[Option<u64>]>) -> Table {
         let all: usize = self.sessions.iter().sum();
         let share = |sessions: usize| Percent(sessions as f64 / all.max(1) as f64).to_string();
         let bytes_each = |bytes: u64, sessions: usize| format!("{} B", bytes / sessions.max(1) as u64);
         // No node has another weight than the others.
         let ideal = 1.0 / servers.nodes().len() as f64;
 
+        let Some(memory) = memory else {
+            let mut table = table(["node", "sessions", "share", "ideal share"]);
+            for (node, &sessions) in servers.nodes().iter().zip(&self.sessions) {
+                let row = [Count(sessions).to_string(), share(sessions), Percent(ideal).to_string()];
+                table.add_row([node.name().to_owned()].into_iter().chain(row));
+            }
+            table.add_row(["all".to_owned(), Count(all).to_string(), share(all), Percent(1.0).to_string()]);
+            numbers_right(&mut table, 1..4);
+            return table;
+        };
         let mut table = table(["node", "sessions", "share", "ideal share", "memory", "each session"]);
         for ((node, &sessions), memory) in servers.nodes().iter().zip(&self.sessions).zip(memory) {
             table.add_row([

@@ -15,7 +15,12 @@ use crate::{Result, login};
 
 /// The nodes of the demo.
 pub(crate) struct Servers {
+    /// The members of the ring.
     nodes: Vec<Node>,
+    /// Joins the ring later.
+    spare: Option<Node>,
+    /// No members any more.
+    gone: Vec<Node>,
     origin: Origin,
     ring_name: String,
     keyspace: Keyspace,
@@ -82,25 +87,31 @@ fn name(position: usize) -> String {
 }
 
 impl Servers {
-    /// Those of `NODES`, or else three of our own, or else three in memory.
+    /// Those of `NODES`, or else four of our own, or else four in memory. Of four or more the last joins later.
     pub(crate) fn from_environment() -> Result<Servers> {
-        let yours = std::env::var("NODES").unwrap_or_default();
-        let (origin, addresses) = if !yours.trim().is_empty() {
-            (Origin::Yours, yours.split_whitespace().map(str::to_owned).collect())
-        } else if find_server().is_some() {
-            let started: std::result::Result<Vec<_>, _> = (0..3).map(|_| RedisServer::start()).collect();
-            let servers = started?;
-            let addresses: Vec<_> = servers.iter().map(RedisServer::address).collect();
-            (Origin::Own(servers), addresses)
-        } else {
-            (Origin::Memory, vec!["memory:".to_owned(); 3])
-        };
         // A name that no other ring has, so that this one cannot be in anybody's way. Should the demo be killed while
         // it works on your servers, its sessions expire, and a few keys stay: `sessionring:sessionring-demo-…`.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let ring_name = format!("sessionring-demo-{:x}-{:x}", std::process::id(), now.as_nanos());
+        let yours = std::env::var("NODES").unwrap_or_default();
+        let (origin, addresses): (_, Vec<String>) = if !yours.trim().is_empty() {
+            (Origin::Yours, yours.split_whitespace().map(str::to_owned).collect())
+        } else if find_server().is_some() {
+            let started: std::result::Result<Vec<_>, _> = (0..4).map(|_| RedisServer::start()).collect();
+            let servers = started?;
+            let addresses: Vec<_> = servers.iter().map(RedisServer::address).collect();
+            (Origin::Own(servers), addresses)
+        } else {
+            // With a name, such a node is one and the same to all who use it.
+            (Origin::Memory, (0..4).map(|at| format!("memory:{ring_name}-{at}")).collect())
+        };
+        let nodes = addresses.into_iter().enumerate();
+        let mut nodes: Vec<Node> = nodes.map(|(at, address)| Node::new(at, address)).collect();
+        let spare = if nodes.len() > 3 { nodes.pop() } else { None };
         Ok(Servers {
-            nodes: addresses.into_iter().enumerate().map(|(at, address)| Node::new(at, address)).collect(),
+            nodes,
+            spare,
+            gone: Vec::new(),
             origin,
             keyspace: Keyspace::new(&ring_name, login::NAMESPACE),
             ring_name,
@@ -109,6 +120,30 @@ impl Servers {
 
     pub(crate) fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The node that is to join.
+    pub(crate) fn spare(&self) -> Option<&Node> {
+        self.spare.as_ref()
+    }
+
+    /// The node that was to join is a member.
+    pub(crate) fn joined(&mut self) {
+        self.nodes.extend(self.spare.take());
+    }
+
+    /// The first node is no member any more. If it is a server of our own it ends here; says so.
+    pub(crate) fn first_has_left(&mut self) -> Option<String> {
+        let node = self.nodes.remove(0);
+        let said = match &mut self.origin {
+            Origin::Own(servers) => {
+                servers.retain(|server| server.address() != node.address);
+                Some(format!("The server of {} was switched off.", node.name))
+            }
+            Origin::Yours | Origin::Memory => None,
+        };
+        self.gone.push(node);
+        said
     }
 
     /// The name of a node that is not there yet.
@@ -127,18 +162,23 @@ impl Servers {
 
     pub(crate) fn title(&self) -> &'static str {
         match self.origin {
-            Origin::Own(_) => "Three Redis servers of its own, on free ports and in temporary folders",
+            Origin::Own(_) => "Redis servers of its own, on free ports and in temporary folders",
             Origin::Yours => "Your servers, from NODES",
             Origin::Memory => {
-                "Three memory: nodes in this process, since no Redis or Valkey server program was found\n\
+                "memory: nodes in this process, since no Redis or Valkey server program was found\n\
                  (`make server` installs one, REDIS_SERVER=/path/to/redis-server names one)"
             }
         }
     }
 
     pub(crate) fn list(&self) -> String {
-        let lines = self.nodes.iter().map(|node| format!("{}  {}\n", node.name, node.place()));
-        lines.collect()
+        let line = |node: &Node| format!("{}  {}\n", node.name, node.place());
+        let mut list: String = self.nodes.iter().map(line).collect();
+        if let Some(spare) = &self.spare {
+            list += "and to join them later\n";
+            list += &line(spare);
+        }
+        list
     }
 
     /// `used_memory` of each server; `None` for a memory node.
@@ -184,7 +224,7 @@ impl Servers {
             Origin::Yours => {
                 // A node that cannot be cleaned must not keep the others from it.
                 let (mut removed, mut failed) = (0, None);
-                for node in &self.nodes {
+                for node in self.nodes.iter().chain(&self.spare).chain(&self.gone) {
                     match self.remove_from(node).await {
                         Ok(keys) => removed += keys,
                         Err(error) => failed = failed.or(Some((node.name.clone(), error))),

@@ -1,6 +1,7 @@
 //! Runs the demo as a user does, and holds it to its last line and to leaving nothing behind.
 
 use std::{
+    io::{BufRead, BufReader, Read},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -19,12 +20,50 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// It went well; answers what it printed.
-fn printed(output: &Output, last_line: &str) -> String {
+/// It went well, with these nodes; answers what it printed and the numbers of its last line.
+fn printed(output: &Output, nodes: &str) -> (String, Last) {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
-    assert_eq!(out.lines().last(), Some(last_line), "{out}\n{err}");
-    out
+    let last = Last::of(&out);
+    let Last { sessions, read_back, moved, .. } = last;
+    let line = format!(
+        "demo: sessions={sessions} nodes={nodes} read_back={read_back} moved={moved} lost=0 resurrected=0"
+    );
+    assert_eq!(out.lines().last(), Some(line.as_str()), "{out}\n{err}");
+    assert!(out.contains(&format!("{} hold exactly what was written last", thousands(read_back))));
+    assert!(out.contains("\n   0 lost, 0 resurrected\n"), "{out}");
+    assert!(out.contains("errors: 0, wrong answers: 0"), "{out}");
+    (out, last)
+}
+
+/// The numbers of the last line.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    sessions: usize,
+    nodes: [usize; 3],
+    read_back: usize,
+    moved: usize,
+    lost: usize,
+    resurrected: usize,
+}
+
+impl Last {
+    fn of(out: &str) -> Last {
+        let last = out.lines().last().unwrap_or_default();
+        let numbers: Vec<usize> =
+            last.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+        let [sessions, founded, joined, left, read_back, moved, lost, resurrected] = numbers[..] else {
+            panic!("{out}")
+        };
+        Last { sessions, nodes: [founded, joined, left], read_back, moved, lost, resurrected }
+    }
+}
+
+fn thousands(number: usize) -> String {
+    match number {
+        0..1000 => number.to_string(),
+        _ => format!("{},{:03}", thousands(number / 1000), number % 1000),
+    }
 }
 
 /// The keys of a server and what they hold.
@@ -40,7 +79,18 @@ fn three_servers_of_its_own() -> Result {
     let server = require_redis();
     let folder = tempfile::tempdir()?;
     let output = demo().env("REDIS_SERVER", server).env("TMPDIR", folder.path()).output()?;
-    let out = printed(&output, "demo: sessions=2000 nodes=3 read_back=2000 lost=0");
+    let (out, last) = printed(&output, "3+1-1");
+    // A quarter moves to the new node, and a third of the others' from the one that leaves.
+    assert!(last.sessions == 2000 && last.moved >= 600, "{last:?}");
+    assert!(out.contains("from  to   share\n   a     d    8.33%"), "{out}");
+    assert!(out.contains("The other application has learnt of it by itself: epoch 5."), "{out}");
+    assert!(out.contains("The server of a was switched off."), "{out}");
+    let still = out.lines().filter(|line| line.contains("lie where ring.owner(&id) says"));
+    for line in still {
+        let numbers = line.trim_start_matches([' ', '│']).strip_prefix("Counted at the servers. ");
+        let words: Vec<&str> = numbers.unwrap_or_default().split(' ').collect();
+        assert_eq!(words[0], words[2], "{line}");
+    }
 
     assert!(out.contains("2,000 of 2,000 sessions lie where ring.owner(&id) says"), "{out}");
     assert!(out.contains("2,000 are what was written, 0 are not"), "{out}");
@@ -50,6 +100,8 @@ fn three_servers_of_its_own() -> Result {
     assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
     // Progress goes to stderr, in plain lines where that is no terminal.
     assert!(text(&output.stderr).contains("demo: logged in: 2,000 of 2,000"), "{output:?}");
+    assert!(text(&output.stderr).contains("demo: epoch 2, moving: "), "{output:?}");
+    assert!(text(&output.stderr).contains("demo: epoch 4, moving: "), "{output:?}");
 
     assert_eq!(folder.path().read_dir()?.count(), 0, "a folder was left behind");
     for line in out.lines().filter_map(|line| line.split_once("127.0.0.1:")) {
@@ -68,7 +120,8 @@ fn memory_nodes_where_no_server_program_is() -> Result {
         } else {
             command.env_remove("REDIS_SERVER").env("PATH", empty.path());
         }
-        let out = printed(&command.output()?, "demo: sessions=2000 nodes=3 read_back=2000 lost=0");
+        let (out, last) = printed(&command.output()?, "3+1-1");
+        assert!(last.moved >= 600, "{last:?}");
         assert!(out.contains("memory:"), "{out}");
         assert!(out.contains("no Redis or Valkey server program was found"), "{out}");
     }
@@ -84,11 +137,28 @@ fn servers_of_yours_are_left_as_they_were() -> Result {
     let before = [contents(&servers[0])?, contents(&servers[1])?];
     let nodes = format!("{}/0  {}/0", servers[0].address(), servers[1].address_as("default", "secret"));
     let output = demo().env("NODES", nodes).output()?;
-    let out = printed(&output, "demo: sessions=2000 nodes=2 read_back=2000 lost=0");
+    let (out, last) = printed(&output, "2+0-1");
+    // Everything that was on the first one.
+    assert!(last.moved >= 600, "{last:?}");
+    assert!(out.contains("No node joins"), "{out}");
     assert!(out.contains("2,000 of 2,000 sessions lie where"), "{out}");
     assert!(out.contains("adding a third node, c,"), "{out}");
     assert!(!out.contains("secret"), "{out}");
     assert_eq!([contents(&servers[0])?, contents(&servers[1])?], before);
+    Ok(())
+}
+
+#[test]
+fn the_last_of_four_servers_of_yours_joins() -> Result {
+    let servers: Vec<_> = (0..4).map(|_| RedisServer::start()).collect::<std::result::Result<_, _>>()?;
+    let nodes: Vec<String> = servers.iter().map(RedisServer::address).collect();
+    let output = demo().env("NODES", nodes.join(" ")).output()?;
+    let (out, last) = printed(&output, "3+1-1");
+    assert!(last.moved >= 600, "{last:?}");
+    assert!(!out.contains("switched off"), "{out}");
+    for server in &servers {
+        assert_eq!(server.command(&["DBSIZE"])?.int(), Some(0), "{out}");
+    }
     Ok(())
 }
 
@@ -155,14 +225,80 @@ fn what_is_lost_is_counted_and_fails() -> Result {
     let out = text(&output.stdout);
     assert!(!output.status.success(), "{out}");
     assert!(out.contains("the first: the session of user "), "{out}");
-    let last = out.lines().last().unwrap_or_default();
-    let numbers: Vec<u32> =
-        last.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
-    let [sessions, nodes, read_back, lost] = numbers[..] else { panic!("{out}") };
-    assert_eq!((sessions, nodes, read_back + lost), (20_000, 1, 20_000), "{out}");
-    assert!(lost >= 900, "{out}");
+    let last = Last::of(&out);
+    assert_eq!((last.sessions, last.nodes), (20_000, [1, 0, 0]), "{out}");
+    assert!(last.lost >= 900 && last.lost <= 20_000 && last.resurrected == 0, "{out}");
     assert_eq!(held()?, 0);
     Ok(())
+}
+
+/// While the applications use the ring, one session is taken away, and those that were logged out come back.
+#[test]
+fn what_is_lost_or_comes_back_while_the_ring_is_used_is_counted_and_fails() -> Result {
+    let server = RedisServer::start()?;
+    let mut client = server.client()?;
+    let (mut demo, mut out, mut meddled, mut back) = (None, String::new(), false, 0);
+    while !meddled {
+        let mut started = self::demo()
+            .env("NODES", server.address())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut stdout = BufReader::new(started.stdout.take().ok_or("no stdout")?);
+        out.clear();
+        while !out.contains("No node joins") {
+            assert!(stdout.read_line(&mut out)? > 0, "{out}");
+        }
+        let kind = |client: &mut Client, key: &[u8]| -> Result<Option<Vec<u8>>> {
+            let value = client.command(&[b"GET".as_slice(), key])?;
+            Ok(value.bytes().map(<[u8]>::to_vec).filter(|value| value.len() >= 36))
+        };
+        // Two log-outs are from before: those that show what the operations answer.
+        let (mut live, mut out_keys) = (Vec::new(), Vec::new());
+        while live.len() < 2 || out_keys.len() < 3 {
+            signal("CONT", started.id())?;
+            std::thread::sleep(Duration::from_millis(20));
+            signal("STOP", started.id())?;
+            (live, out_keys) = (Vec::new(), Vec::new());
+            for key in keys(&mut client)? {
+                match kind(&mut client, &key)? {
+                    Some(value) if value[1] == b'L' => live.push((key, value)),
+                    Some(value) if value[1] == b'T' => out_keys.push(key),
+                    _ => {}
+                }
+            }
+            if live.is_empty() {
+                break;
+            }
+        }
+        // Too late: it is cleaning up already.
+        meddled = live.len() >= 2;
+        if meddled {
+            client.command(&[b"DEL".as_slice(), &live[0].0])?.ok()?;
+            for key in &out_keys {
+                client.command(&[b"SET".as_slice(), key, &live[1].1, b"PX", b"60000"])?.ok()?;
+            }
+            back = out_keys.len() - 2;
+        }
+        signal("CONT", started.id())?;
+        stdout.read_to_string(&mut out)?;
+        demo = Some(started);
+    }
+    let status = demo.ok_or("it was started")?.wait()?;
+    assert!(!status.success(), "{out}");
+    let last = Last::of(&out);
+    // If the next thing that happens to the lost one is its log-out, then what is found is that nobody remembers that.
+    assert_eq!(last.lost + last.resurrected, 1 + back, "{out}");
+    assert!(last.resurrected >= back, "{out}");
+    assert!(out.contains("the first: the session of user "), "{out}");
+    Ok(())
+}
+
+/// The keys of sessions.
+fn keys(client: &mut Client) -> Result<Vec<Vec<u8>>> {
+    let found = client.command(&["KEYS", "*"])?.ok()?;
+    let found = found.array().ok_or("no keys")?.iter().filter_map(|key| key.bytes());
+    Ok(found.filter(|key| key.len() == 30).map(<[u8]>::to_vec).collect())
 }
 
 fn signal(name: &str, pid: u32) -> Result {

@@ -9,7 +9,7 @@ pub(crate) struct RedisAddress {
     pub(super) login: RedisConnectionInfo,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     Tcp(String, u16),
     #[cfg(unix)]
@@ -38,6 +38,70 @@ impl RedisAddress {
         let login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
         Ok(RedisAddress { place, login: login.set_lib_name("sessionring", env!("CARGO_PKG_VERSION")) })
     }
+}
+
+impl RedisAddress {
+    /// The address as text that parses to the same place, without user and password.
+    pub(crate) fn without_credentials(&self) -> String {
+        let db = self.login.db();
+        match &self.place {
+            Place::Tcp(host, port) => {
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                let db = if db == 0 { String::new() } else { format!("/{db}") };
+                format!("redis://{host}:{port}{db}")
+            }
+            #[cfg(unix)]
+            Place::Unix(path) => {
+                let db = if db == 0 { String::new() } else { format!("?db={db}") };
+                format!("unix:{}{db}", escaped(path))
+            }
+        }
+    }
+
+    /// Whether it says who we are there.
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.login.username().is_some() || self.login.password().is_some()
+    }
+
+    /// The same place, as whom another address says.
+    #[must_use]
+    pub(crate) fn with_credentials_of(mut self, other: &RedisAddress) -> RedisAddress {
+        if let Some(username) = other.login.username() {
+            self.login = self.login.set_username(username);
+        }
+        if let Some(password) = other.login.password() {
+            self.login = self.login.set_password(password);
+        }
+        self
+    }
+
+    /// User and password.
+    #[cfg(test)]
+    pub(crate) fn credentials(&self) -> String {
+        let login = [self.login.username(), self.login.password()];
+        login.map(Option::unwrap_or_default).join(":")
+    }
+
+    /// Whether both are the same server, whatever the database.
+    pub(crate) fn is_same_server(&self, other: &RedisAddress) -> bool {
+        self.place == other.place
+    }
+}
+
+/// A path as it stands in an address.
+#[cfg(unix)]
+fn escaped(path: &std::path::Path) -> String {
+    use std::{fmt::Write, os::unix::ffi::OsStrExt};
+    let mut text = String::new();
+    for &byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
 }
 
 /// Without the password.

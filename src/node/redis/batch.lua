@@ -1,6 +1,6 @@
 -- A batch of operations under one fence. Protocol version 1; specified by src/protocol/apply.rs.
 -- KEYS: fence, seq, then one key per operation.
--- ARGV: the fence of the client, then two per operation: what to do (43 bytes) and the payload.
+-- ARGV: the fence of the client, then two per operation: what to do (50 bytes) and the payload.
 -- Answers the stored fence if it is another one (nothing was done), else {seq, answer, answer, …}.
 local stored = redis.call('GET', KEYS[1])
 if stored ~= ARGV[1] then return stored end
@@ -22,45 +22,73 @@ local function text(number)
   return known
 end
 
+-- Answers: a positive number is the version of the record after the operation.
+local ABSENT, DELETED, EXISTS, PENDING, APPLIED_0 = 0, -1, -2, -3, -4
+local CONFLICT, INSPECTED, FAILED, UNEXPECTED, FETCHED, RECORD = 1, 2, 3, 4, 5, 6
+
+local function applied(version)
+  if version == 0 then return APPLIED_0 end
+  return version
+end
+
+-- One short of 2^53: a write adds one.
+local LAST_VERSION = 9007199254740991
+
+-- What stands under a key: 'L' live, 'P' live and PENDING, 'T' tombstone, '' nothing, 'G' garbage; of a record also version,
+-- absolute deadline and operation. A record whose stamp is older than `since` is a leftover of an earlier tenure, and
+-- nothing.
+local function look(header, since)
+  if header == '' then return '' end
+  local kind = sub(header, 1, 3)
+  if kind == '\1L\0' then kind = 'L'
+  elseif kind == '\1L\1' then kind = 'P'
+  elseif kind == '\1T\0' or kind == '\1T\1' then kind = 'T'
+  else return 'G' end
+  if #header < 36 then return 'G' end
+  local stamp, operation, version, deadline = unpack('>I6c8I8I6', header, 9)
+  if version > LAST_VERSION then return 'G' end
+  if stamp < since then return '' end
+  return kind, version, deadline, operation
+end
+
 local function header_of(key)
   return call('GETRANGE', key, '0', '35')
 end
 
--- Answers: a positive number is the version of the record after the operation.
-local ABSENT, DELETED, EXISTS = 0, -1, -2
-local CONFLICT, INSPECTED, FAILED, UNEXPECTED = 1, 2, 3, 4
-local LIVE, TOMBSTONE = '\1L\0', '\1T\0'
-
--- Version and absolute deadline of a live record's header; nil for anything else.
-local function live(header)
-  if #header < 36 or sub(header, 1, 3) ~= LIVE then return nil end
-  local version, deadline = unpack('>I8I6', header, 23)
-  if version >= 9007199254740991 then return nil end
-  return version, deadline
-end
-
-local function dead(header)
-  return #header >= 36 and sub(header, 1, 3) == TOMBSTONE and unpack('>I8', header, 23) < 9007199254740992
-end
-
-local function other(header)
-  if header == '' then return ABSENT end
-  if dead(header) then return DELETED end
+-- The answer where there is no session that could be changed.
+local function other(kind, header)
+  if kind == '' then return ABSENT end
+  if kind == 'T' then return DELETED end
   return {UNEXPECTED, header}
 end
 
-local function write(how, key, idle, absolute, expected, head, payload)
+-- What is left of a record; a key of ours without an expiry counts as one that expires at its absolute deadline.
+local function left(key, deadline)
+  local remaining = call('PTTL', key)
+  if remaining == -1 then remaining = deadline - now end
+  return max(remaining, 0)
+end
+
+local function write(how, mode, since, key, idle, absolute, expected, head, payload)
   local header = header_of(key)
-  local version, deadline = live(header)
-  if version then
+  local kind, version, deadline, operation = look(header, since)
+  if kind == 'P' then
+    if mode == 'u' then return PENDING end
+    kind = 'L'
+  end
+  if kind == 'L' then
+    if version == LAST_VERSION then return {UNEXPECTED, header} end
     -- This very write was here before, and nobody else since.
-    if sub(header, 15, 22) == sub(head, 15, 22) then return version end
+    if operation == sub(head, 15, 22) then return applied(version) end
     if deadline < now then return ABSENT end
     if how == 'c' then return EXISTS end
     if how == 'v' and version ~= expected then return {CONFLICT, call('GET', key)} end
     version = version + 1
+    -- While the token moves a session does not end sooner than it would have, so that copies of it that are still under
+    -- way come too late.
+    if mode ~= 's' then idle = max(idle, left(key, deadline)) end
   else
-    if header ~= '' or how == 's' or how == 'v' then return other(header) end
+    if kind ~= '' or mode == 'u' or how == 's' or how == 'v' then return other(kind, header) end
     version, deadline = now, now + absolute
   end
   call('SET', key, head .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text(min(deadline, now + idle)))
@@ -68,28 +96,41 @@ local function write(how, key, idle, absolute, expected, head, payload)
   return version
 end
 
-local function touch(key, idle)
+local function touch(mode, since, key, idle)
   local header = header_of(key)
-  local version, deadline = live(header)
-  if not version then return other(header) end
+  local kind, version, deadline = look(header, since)
+  if kind == 'P' then
+    if mode == 'u' then return PENDING end
+    kind = 'L'
+  end
+  if kind ~= 'L' then return other(kind, header) end
+  if version == LAST_VERSION then return {UNEXPECTED, header} end
   if deadline < now then return ABSENT end
+  -- As with a write.
+  if mode ~= 's' then idle = max(idle, left(key, deadline)) end
   call('PEXPIREAT', key, text(min(deadline, now + idle)))
   wrote = true
-  return version
+  return applied(version)
 end
 
 -- A log-out must succeed on whatever is there, and on a node that is out of memory: Redis lets a script that
 -- has begun with a write that needs no memory (the DEL) finish.
-local function delete(how, key, floor, absolute, head)
+local function delete(how, mode, since, key, floor, absolute, head)
   local header = pcall_redis('GETRANGE', key, '0', '35')
   if type(header) ~= 'string' then header = 'a key of another type' end
-  if dead(header) then return DELETED end
-  if header == '' and how == 'd' then return ABSENT end
-  local version, deadline = live(header)
-  if version then version = version + 1 else version, deadline = now, now + absolute end
-  local remaining = call('PTTL', key)
-  if remaining == -1 then remaining = deadline - now end
-  local expires = now + max(remaining, 0) + floor
+  local kind, version, deadline = look(header, since)
+  if kind == 'T' then return DELETED end
+  if kind == 'P' and mode == 'u' then return PENDING end
+  if mode == 'u' and (kind == '' or kind == 'G') then return ABSENT end
+  if kind == '' and how == 'd' then return ABSENT end
+  if version and version < LAST_VERSION then
+    version = version + 1
+  else
+    version, deadline = now, now + absolute
+  end
+  -- How long a leftover had to live is of no interest.
+  local expires = now + floor
+  if kind ~= '' then expires = expires + left(key, deadline) end
   if how == 'D' then expires = max(expires, deadline + floor) end
   call('DEL', key)
   call('SET', key, head .. pack('>I8I6', version, deadline), 'PXAT', text(expires))
@@ -97,21 +138,84 @@ local function delete(how, key, floor, absolute, head)
   return version
 end
 
-local function inspect(key)
+local function inspect(since, key)
   local header = header_of(key)
-  local version, deadline = live(header)
-  if not version then return other(header) end
-  local remaining = call('PTTL', key)
-  if remaining == -1 then remaining = deadline - now end
-  return {INSPECTED, header, remaining}
+  local kind, _, deadline = look(header, since)
+  if kind ~= 'L' and kind ~= 'P' then return other(kind, header) end
+  return {INSPECTED, header, left(key, deadline)}
+end
+
+local function recheck(since, key)
+  local record = call('GET', key) or ''
+  local header = sub(record, 1, 36)
+  local kind = look(header, since)
+  if kind == '' then return ABSENT end
+  if kind == 'G' then return {UNEXPECTED, header} end
+  return {RECORD, record}
+end
+
+local function fetch(since, key)
+  local record = call('GET', key) or ''
+  local header = sub(record, 1, 36)
+  local kind, _, deadline = look(header, since)
+  if kind == '' then return ABSENT end
+  if kind == 'G' then return {UNEXPECTED, header} end
+  if kind ~= 'T' and deadline < now then return ABSENT end
+  return {FETCHED, record, now + left(key, deadline)}
+end
+
+-- Never overwrites a record. Garbage gives way to a log-out ('M') only, which must also pass a node that is out of memory.
+local function install(how, since, key, expires, deadline, version, head, payload)
+  local header
+  if how == 'M' then
+    header = pcall_redis('GETRANGE', key, '0', '35')
+    if type(header) ~= 'string' then header = 'a key of another type' end
+  else
+    header = header_of(key)
+  end
+  local kind = look(header, since)
+  if kind == 'G' then
+    if how == 'm' then return {UNEXPECTED, header} end
+  elseif kind ~= '' then
+    return EXISTS
+  end
+  if expires < now then return ABSENT end
+  if how == 'M' then call('DEL', key) end
+  call('SET', key, head .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text(expires))
+  wrote = true
+  return applied(version)
+end
+
+local function release(since, key)
+  local header = header_of(key)
+  local kind, version = look(header, since)
+  if kind ~= 'L' and kind ~= 'P' then return other(kind, header) end
+  call('DEL', key)
+  wrote = true
+  return applied(version)
+end
+
+local function erase(key)
+  local header = header_of(key)
+  local kind = look(header, 0)
+  if kind == '' then return ABSENT end
+  if kind == 'G' then return {UNEXPECTED, header} end
+  call('DEL', key)
+  wrote = true
+  return APPLIED_0
 end
 
 local function operate(key, what, payload)
-  local how, a, b, expected = unpack('>c1I6I6I8', what)
-  if how == 't' then return touch(key, a) end
-  if how == 'i' then return inspect(key) end
-  if how == 'd' or how == 'D' then return delete(how, key, a, b, sub(what, 22)) end
-  return write(how, key, a, b, expected, sub(what, 22), payload)
+  local how, mode, since, a, b, version = unpack('>c1c1I6I6I6I8', what)
+  if how == 't' then return touch(mode, since, key, a) end
+  if how == 'i' then return inspect(since, key) end
+  if how == 'r' then return recheck(since, key) end
+  if how == 'd' or how == 'D' then return delete(how, mode, since, key, a, b, sub(what, 29)) end
+  if how == 'f' then return fetch(since, key) end
+  if how == 'm' or how == 'M' then return install(how, since, key, a, b, version, sub(what, 29), payload) end
+  if how == 'l' then return release(since, key) end
+  if how == 'e' then return erase(key) end
+  return write(how, mode, since, key, a, b, version, sub(what, 29), payload)
 end
 
 local answers = {0}

@@ -39,6 +39,20 @@ pub(super) fn of_batch(id: &NodeId, error: &ServerError) -> BatchReply {
     }
 }
 
+/// An error in place of the answer to a command of the control plane.
+pub(super) fn of_control(id: &NodeId, error: &ServerError) -> Failure {
+    let (code, text) = (error.code(), error.details().unwrap_or_default());
+    // Redis 6 puts words around the code of what failed inside a script.
+    let known = ["OOM", "MISCONF", "READONLY", "NOREPLICAS", "NOPERM", "WRONGTYPE", "CORRUPT"];
+    if ["ACL failure in script", "executing the script can't run"].iter().any(|said| text.contains(said)) {
+        return Failure::Unsent(of_code(id, "NOPERM", text));
+    }
+    match known.into_iter().find(|known| code == *known || text.contains(known)) {
+        Some(code) => Failure::Unsent(of_code(id, code, text)),
+        None => Failure::Lost(of_code(id, code, text)),
+    }
+}
+
 /// The error for a server that refused a write because it is a replica.
 pub(super) fn read_only(id: &NodeId, text: &str) -> Error {
     of_code(id, "READONLY", text)
@@ -83,6 +97,10 @@ fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
         "ERR" if text.contains("DB index") => {
             (ErrorKind::Configuration, "the server has no database of this number; check the address")
         }
+        "WRONGTYPE" | "CORRUPT" => (
+            ErrorKind::Configuration,
+            "something else wrote to one of the ring's own keys (sessionring:RING:…); remove the key by hand",
+        ),
         "CLUSTERDOWN" | "MOVED" | "CROSSSLOT" => (
             ErrorKind::Configuration,
             "the server is a member of a Redis Cluster; sessionring needs plain servers",

@@ -1,6 +1,6 @@
 //! Is this the right server, and is it fit to hold sessions?
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use redis::{AsyncConnectionConfig, Value, aio::MultiplexedConnection};
 use tokio::{
@@ -12,15 +12,15 @@ use tokio::{
 
 use super::{
     address::{Place, RedisAddress},
-    failure,
+    control, failure,
     link::{RedisLink, Shared},
     script,
 };
 use crate::{
     error::{Error, ErrorKind},
-    node::{Clocks, Connection, Driver, Failure, Hello, Standing, Transport, run},
+    node::{Clocks, Connection, Driver, Failure, Hello, Transport, run},
     record::Millis,
-    ring::NodeId,
+    ring::{NodeId, Token},
     topology::MetaKeys,
 };
 
@@ -83,25 +83,29 @@ impl RedisTransport {
                 place,
                 keys: self.keys.clone(),
                 script_hash: String::new(),
+                control_hash: String::new(),
+                seq: AtomicU64::new(0),
                 closed,
             }),
             connection,
         };
-        let (hash, hello) = run(&mut driver, self.examine(&mut link)).await?;
+        let ([script, control], hello) = run(&mut driver, self.examine(&mut link)).await?;
         if let Some(shared) = Arc::get_mut(&mut link.shared) {
-            shared.script_hash = hash;
+            (shared.script_hash, shared.control_hash) = (script, control);
         }
         Ok(Connection { link, hello, driver })
     }
 
     /// Asks everything in one round trip, then judges what came back, worst first.
-    async fn examine(&self, link: &mut RedisLink) -> Result<(String, Hello), Error> {
+    async fn examine(&self, link: &mut RedisLink) -> Result<([String; 2], Hello), Error> {
         let asked = Instant::now();
         let commands = [
             redis::cmd("INFO"),
             redis::cmd("TIME"),
             redis::cmd("SCRIPT").arg("LOAD").arg(script::SOURCE).to_owned(),
+            redis::cmd("SCRIPT").arg("LOAD").arg(control::SOURCE).to_owned(),
             redis::cmd("GET").arg(&self.keys.node).to_owned(),
+            redis::cmd("GET").arg(&self.keys.incarnation).to_owned(),
             redis::cmd("GET").arg(&self.keys.fence).to_owned(),
         ];
         let answers = link.send(commands.iter()).await.map_err(Failure::into_error)?;
@@ -113,15 +117,19 @@ impl RedisTransport {
         };
         let info = text(next()?).ok_or_else(|| link.garbage())?;
         self.judge(&Info(&info))?;
+        let process = Info(&info).process();
         let time = milliseconds(next()?).ok_or_else(|| link.garbage())?;
         let reading = self.clocks.read(time, asked);
-        let hash = text(next()?).ok_or_else(|| link.garbage())?;
-        let owner = text(next()?);
-        let fence = match next()? {
-            Value::BulkString(fence) => Some(fence),
-            _ => None,
+        let mut hash = || text(next()?).ok_or_else(|| link.garbage());
+        let hashes = [hash()?, hash()?];
+        let mut stored = || {
+            next().map(|value| match value {
+                Value::BulkString(bytes) => Some(bytes),
+                _ => None,
+            })
         };
-        Ok((hash, Hello { standing: Standing { owner, fence }, reading }))
+        let standing = control::standing(stored()?, stored()?, stored()?);
+        Ok((hashes, Hello { standing, process, reading }))
     }
 
     pub(super) fn judge(&self, info: &Info<'_>) -> Result<(), Error> {
@@ -179,6 +187,12 @@ impl<'a> Info<'a> {
         self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     }
 
+    /// Another number after a restart, and after a promotion.
+    fn process(&self) -> u64 {
+        let identity = ["run_id", "master_replid"].map(|name| self.field(name).unwrap_or_default());
+        Token::of(identity.join(" ").as_bytes()).get()
+    }
+
     fn version(text: &str) -> (u32, u32) {
         let mut numbers = text.split('.').map(|part| part.parse().unwrap_or(0));
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
@@ -222,6 +236,10 @@ mod tests {
         let info = Info("# Server\r\nredis_version:7.0.15\r\nrole_x:no\r\nrole:master\r\n");
         assert_eq!(info.field("role"), Some("master"));
         assert_eq!(info.field("redis"), None);
+        let of =
+            |run, replication| Info(&format!("run_id:{run}\r\nmaster_replid:{replication}\r\n")).process();
+        assert_eq!(of("a", "b"), of("a", "b"));
+        assert!(of("a", "b") != of("a", "c") && of("a", "b") != of("c", "b"));
         assert_eq!(Info::version("7.0.15"), (7, 0));
         assert_eq!(Info::version("x"), (0, 0));
     }

@@ -1,15 +1,21 @@
 //! The connection, and batches as commands.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
 use tokio::sync::watch;
 
-use super::{failure, script};
+use super::{control, failure, script};
 use crate::{
     error::{Error, ErrorKind},
-    node::{Batch, BatchReply, Failure, Link, Standing},
-    protocol::Outcome,
+    node::{Batch, BatchReply, Failure, Link, Survey, Surveyed},
+    protocol::{Control, ControlReply, Outcome, Standing},
     ring::NodeId,
     topology::{Fence, MetaKeys},
 };
@@ -26,6 +32,9 @@ pub(super) struct Shared {
     pub(super) place: String,
     pub(super) keys: Arc<MetaKeys>,
     pub(super) script_hash: String,
+    pub(super) control_hash: String,
+    /// The highest count of write batches that was answered.
+    pub(super) seq: AtomicU64,
     /// The sender is never used, only dropped: an error is the sign that the connection is gone.
     pub(super) closed: watch::Receiver<()>,
 }
@@ -55,6 +64,7 @@ impl Link for RedisLink {
             let error = Error::at(ErrorKind::Unavailable, &self.shared.id, "the connection was closed");
             return commands.iter().map(|_| BatchReply::Closed(error.clone())).collect();
         }
+        let counted = self.shared.seq.load(Relaxed);
         let values = match self.send(commands.iter().map(|packed| &packed.command)).await {
             Ok(values) => values,
             Err(failure) => return commands.iter().map(|_| BatchReply::Broken(failure.clone())).collect(),
@@ -64,35 +74,42 @@ impl Link for RedisLink {
             replies.push(match value {
                 // The server has forgotten the script: send it whole, which makes it known again.
                 Value::ServerError(error) if error.code() == "NOSCRIPT" => {
-                    match self.send(std::iter::once(&with_source(&packed.command))).await {
+                    match self.send(std::iter::once(&with_source(&packed.command, script::SOURCE))).await {
                         Ok(mut values) => self.decode(packed, values.pop().unwrap_or(Value::Nil)),
                         Err(failure) => BatchReply::Broken(failure),
                     }
                 }
-                value => self.decode(packed, value),
+                value => match self.rolled_back(packed, &value, counted) {
+                    Some(error) => BatchReply::Broken(Failure::Lost(error)),
+                    None => self.decode(packed, value),
+                },
             });
         }
         replies
     }
 
-    async fn initialise(mut self, fence: Fence) -> Result<Standing, Error> {
-        let (keys, bytes) = (self.shared.keys.clone(), fence.encode());
-        let name = self.shared.id.as_str().as_bytes();
-        let set = |key: &str, value: &[u8]| redis::cmd("SET").arg(key).arg(value).arg("NX").to_owned();
-        let get = |key: &str| redis::cmd("GET").arg(key).to_owned();
-        let commands = [set(&keys.node, name), set(&keys.fence, &bytes), get(&keys.node), get(&keys.fence)];
-        let values = self.send(commands.iter()).await.map_err(Failure::into_error)?;
-        let mut stored = Vec::with_capacity(values.len());
-        for value in values {
-            stored.push(match value {
-                Value::ServerError(error) => return Err(failure::of_server(&self.shared.id, &error)),
-                Value::BulkString(bytes) => Some(bytes),
-                _ => None,
-            });
+    async fn control(mut self, control: Control) -> Result<ControlReply, Failure> {
+        self.execute_control(&control).await
+    }
+
+    async fn survey(mut self, survey: Survey) -> Result<Surveyed, Failure> {
+        self.execute_survey(&survey).await
+    }
+
+    async fn probe(mut self) -> Result<Option<Vec<u8>>, Error> {
+        let commands = [redis::cmd("ROLE"), redis::cmd("GET").arg(&self.shared.keys.fence).to_owned()];
+        let mut values = self.send(commands.iter()).await.map_err(Failure::into_error)?.into_iter();
+        if let Some(Value::Array(role)) = values.next()
+            && !matches!(role.first(), Some(Value::BulkString(name)) if name == b"master")
+        {
+            return Err(failure::read_only(&self.shared.id, "READONLY it has become a replica"));
         }
-        let fence = stored.pop().flatten();
-        let owner = stored.pop().flatten().map(|name| String::from_utf8_lossy(&name).into_owned());
-        Ok(Standing { owner, fence })
+        match values.next() {
+            Some(Value::BulkString(fence)) => Ok(Some(fence)),
+            Some(Value::Nil) => Ok(None),
+            Some(Value::ServerError(error)) => Err(failure::of_server(&self.shared.id, &error)),
+            _ => Err(self.garbage()),
+        }
     }
 }
 
@@ -110,7 +127,7 @@ impl RedisLink {
             command
         } else {
             let payloads: usize = batch.requests.iter().map(|waiting| waiting.request.weight()).sum();
-            let mut command = Cmd::with_capacity(6 + 3 * requests, 160 + 73 * requests + payloads);
+            let mut command = Cmd::with_capacity(6 + 3 * requests, 160 + 80 * requests + payloads);
             command.arg("EVALSHA").arg(&self.shared.script_hash).arg(2 + requests);
             command.arg(&keys.fence).arg(&keys.seq);
             for waiting in batch.requests {
@@ -118,7 +135,8 @@ impl RedisLink {
             }
             command.arg(fence.as_slice());
             for waiting in batch.requests {
-                let (instruction, payload) = script::encode(&waiting.request.command);
+                let (instruction, payload) =
+                    script::encode(&waiting.request.command, batch.fence.epoch, waiting.request.scope);
                 command.arg(instruction.as_slice()).arg(payload);
             }
             command
@@ -165,6 +183,18 @@ impl RedisLink {
         sent.map_err(|error| Failure::Lost(failure::of_connection(id, place, &error)))
     }
 
+    /// Whether the node counts fewer batches of writes than it did before this one was sent: then it went back in time
+    /// without ending the connection, and has to be looked at anew.
+    fn rolled_back(&self, packed: &Packed, value: &Value, counted: u64) -> Option<Error> {
+        let seq = packed.seq(value)?;
+        self.shared.seq.fetch_max(seq, Relaxed);
+        (seq < counted).then(|| {
+            let message =
+                format!("it went back in time: it counts {seq} batches of writes, and had counted {counted}");
+            Error::at(ErrorKind::Unavailable, &self.shared.id, message)
+        })
+    }
+
     fn decode(&self, packed: &Packed, value: Value) -> BatchReply {
         let decoded = packed.decode(&self.shared.id, value);
         decoded.unwrap_or_else(|| BatchReply::Broken(Failure::Lost(self.garbage())))
@@ -178,6 +208,20 @@ impl RedisLink {
 }
 
 impl Packed {
+    /// How many batches of writes the node has counted, if the answer says so.
+    fn seq(&self, value: &Value) -> Option<u64> {
+        let Value::Array(values) = value else { return None };
+        match &values[..] {
+            [Value::BulkString(fence), seq, ..] if self.reads && *fence == self.fence => match seq {
+                Value::BulkString(digits) => std::str::from_utf8(digits).ok()?.parse().ok(),
+                _ => Some(0),
+            },
+            // Zero: this batch wrote nothing.
+            [Value::Int(seq @ 1..), ..] if !self.reads => Some(*seq as u64),
+            _ => None,
+        }
+    }
+
     /// What the answer to the command means; `None` for what Redis never answers to it.
     pub(super) fn decode(&self, id: &NodeId, value: Value) -> Option<BatchReply> {
         let answers = match value {
@@ -215,9 +259,9 @@ impl Packed {
 }
 
 /// The same call with the script's text in the place of its hash.
-fn with_source(evalsha: &Cmd) -> Cmd {
+pub(super) fn with_source(evalsha: &Cmd, source: &str) -> Cmd {
     let mut command = redis::cmd("EVAL");
-    command.arg(script::SOURCE);
+    command.arg(source);
     for arg in evalsha.args_iter().skip(2) {
         if let redis::Arg::Simple(bytes) = arg {
             command.arg(bytes);

@@ -4,10 +4,12 @@
 //! - `handshake`: is this the right server, and is it fit to hold sessions?
 //! - `link`: the connection, and batches as commands
 //! - `script`: `batch.lua`, what goes into it and what comes out
+//! - `control`: `control.lua`, the same, and questions about what the server holds
 //! - `failure`: what the server's errors mean to us
 //! - `raw`: what parses the server's bytes, without a connection, for the fuzz targets
 
 mod address;
+mod control;
 mod failure;
 mod handshake;
 mod link;

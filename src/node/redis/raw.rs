@@ -15,10 +15,10 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     node::{BatchReply, Clocks},
-    protocol::{Command, Condition, Delete, Write},
+    protocol::{Command, Condition, Delete, Install, Mode, Scope, Write},
     record::{Header, Kind},
     ring::NodeId,
-    topology::{Fence, MetaKeys},
+    topology::{Epoch, Fence, MetaKeys},
 };
 
 /// What the answer to a batch of `requests` operations means. `None`: no whole answer, or none that Redis gives.
@@ -57,49 +57,68 @@ pub(crate) fn greeting(id: &NodeId, info: &[u8], time: &[u8], other: u64) -> Res
 }
 
 /// The instruction that stands for `command` in a script's call, and its payload.
-pub(crate) fn instruction(command: &Command) -> (Instruction, &[u8]) {
-    script::encode(command)
+pub(crate) fn instruction(command: &Command, stamp: Epoch, scope: Scope) -> (Instruction, &[u8]) {
+    script::encode(command, stamp, scope)
 }
 
-/// The command that a script executes for these bytes: the inverse of [`instruction`]. `None` for bytes that no
-/// command makes.
-pub(crate) fn command(bytes: &Instruction, payload: Bytes) -> Option<Command> {
+/// The command that a script executes for these bytes, the epoch of what it writes (0 if nothing) and its scope: the
+/// inverse of [`instruction`]. `None` for bytes that no command makes.
+pub(crate) fn command(bytes: &Instruction, payload: Bytes) -> Option<(Command, Epoch, Scope)> {
     let number = |from: usize, to: usize| bytes[from..to].iter().fold(0, |n, &b| n << 8 | u64::from(b));
-    let (a, b, version) = (number(1, 7), number(7, 13), number(13, 21));
+    let mode = match bytes[1] {
+        b's' => Mode::Settled,
+        b'u' => Mode::Unchecked,
+        b'c' => Mode::Checked,
+        _ => return None,
+    };
+    let scope = Scope::new(Epoch::new(number(2, 8)), mode);
+    let (a, b, version) = (number(8, 14), number(14, 20), number(20, 28));
     let head = || {
         let mut header = [0; Header::LEN];
-        header[..Header::CLIENT_LEN].copy_from_slice(&bytes[21..]);
-        Header::decode(&header).ok().filter(|header| !header.pending && header.seal == 0)
+        header[..Header::CLIENT_LEN].copy_from_slice(&bytes[28..]);
+        Header::decode(&header).ok()
     };
     let write = |condition| {
         let header = head().filter(|header| header.kind == Kind::Live)?;
-        Some(Command::Write(Write {
+        let write = Write {
             condition,
             idle: a,
             absolute: b,
             codec: header.codec,
             schema: header.schema,
-            stamp: header.stamp,
             operation: header.operation,
             payload: payload.clone(),
-        }))
+        };
+        Some((Command::Write(write), header.stamp))
     };
     let delete = |upsertable| {
         let header = head().filter(|header| header.kind == Kind::Tombstone)?;
-        let (stamp, operation) = (header.stamp, header.operation);
-        Some(Command::Delete(Delete { floor: a, absolute: b, upsertable, stamp, operation }))
+        let delete = Delete { floor: a, absolute: b, upsertable, operation: header.operation };
+        Some((Command::Delete(delete), header.stamp))
     };
-    let command = match bytes[0] {
-        b'i' => Some(Command::Inspect),
-        b't' => Some(Command::Touch(a)),
+    let install = |for_logout| {
+        let header = Header { version, max_deadline: b, ..head()? };
+        let install = Install { header, payload: payload.clone(), deadline: a, for_logout };
+        Some((Command::Install(install), header.stamp))
+    };
+    let unstamped = |command| Some((command, Epoch::new(0)));
+    let (command, stamp) = match bytes[0] {
+        b'r' => unstamped(Command::Recheck),
+        b'i' => unstamped(Command::Inspect),
+        b't' => unstamped(Command::Touch(a)),
         b'c' => write(Condition::Absent),
         b's' => write(Condition::Live),
         b'u' => write(Condition::AbsentOrLive),
         b'v' => write(Condition::Version(version)),
         b'd' => delete(false),
         b'D' => delete(true),
+        b'f' => unstamped(Command::Fetch),
+        b'm' => install(false),
+        b'M' => install(true),
+        b'l' => unstamped(Command::Release),
+        b'e' => unstamped(Command::Erase),
         _ => None,
     }?;
     // Every field that the command does not use is zero.
-    (instruction(&command) == (*bytes, &*payload)).then_some(command)
+    (instruction(&command, stamp, scope) == (*bytes, &*payload)).then_some((command, stamp, scope))
 }

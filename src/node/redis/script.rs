@@ -5,27 +5,31 @@ use redis::Value;
 use super::failure;
 use crate::{
     node::Answer,
-    protocol::{Command, Condition, Outcome},
+    protocol::{Command, Condition, Mode, Outcome, Scope},
     record::{Header, Millis, Version},
     ring::NodeId,
+    topology::Epoch,
 };
 
 pub(super) const SOURCE: &str = include_str!("batch.lua");
 
-/// What to do with one record, as the script unpacks it: how (1), a (6), b (6), version (8), head (22).
-pub(super) type Instruction = [u8; 43];
+/// What to do with one record, as the script unpacks it: how (1), mode (1), since (6), a (6), b (6), version (8), head
+/// (22).
+pub(super) type Instruction = [u8; 50];
 
-/// The instruction and the payload for `command`.
-pub(super) fn encode(command: &Command) -> (Instruction, &[u8]) {
-    let head = [0; Header::CLIENT_LEN];
-    match command {
-        // Reads go by MGET; as part of a script, an inspection says as much.
-        Command::Read | Command::Inspect => (instruction(b'i', 0, 0, 0, head), &[]),
-        Command::Touch(idle) => (instruction(b't', *idle, 0, 0, head), &[]),
+/// The instruction and the payload for `command` in a batch of the epoch `stamp`.
+pub(super) fn encode(command: &Command, stamp: Epoch, scope: Scope) -> (Instruction, &[u8]) {
+    let no_head = [0; Header::CLIENT_LEN];
+    let mut payload = &[][..];
+    let (how, a, b, version, head) = match command {
+        // Reads go by MGET; as part of a script, a recheck says as much.
+        Command::Read | Command::Recheck => (b'r', 0, 0, 0, no_head),
+        Command::Inspect => (b'i', 0, 0, 0, no_head),
+        Command::Touch(idle) => (b't', *idle, 0, 0, no_head),
         Command::Delete(delete) => {
             let how = if delete.upsertable { b'D' } else { b'd' };
-            let head = delete.header(0, 0).encode_client_part();
-            (instruction(how, delete.floor, delete.absolute, 0, head), &[])
+            let head = delete.header(0, 0, stamp).encode_client_part();
+            (how, delete.floor, delete.absolute, 0, head)
         }
         Command::Write(write) => {
             let (how, version) = match write.condition {
@@ -34,25 +38,33 @@ pub(super) fn encode(command: &Command) -> (Instruction, &[u8]) {
                 Condition::AbsentOrLive => (b'u', 0),
                 Condition::Version(version) => (b'v', version),
             };
-            let head = write.header(0, 0).encode_client_part();
-            (instruction(how, write.idle, write.absolute, version, head), &write.payload)
+            payload = &write.payload;
+            let head = write.header(0, 0, stamp).encode_client_part();
+            (how, write.idle, write.absolute, version, head)
         }
-    }
-}
-
-fn instruction(
-    how: u8,
-    a: Millis,
-    b: Millis,
-    version: Version,
-    head: [u8; Header::CLIENT_LEN],
-) -> Instruction {
-    let mut bytes = [how; 43];
-    bytes[1..7].copy_from_slice(&a.to_be_bytes()[2..]);
-    bytes[7..13].copy_from_slice(&b.to_be_bytes()[2..]);
-    bytes[13..21].copy_from_slice(&version.to_be_bytes());
-    bytes[21..].copy_from_slice(&head);
-    bytes
+        Command::Fetch => (b'f', 0, 0, 0, no_head),
+        Command::Install(install) => {
+            let how = if install.for_logout { b'M' } else { b'm' };
+            let header = install.header(stamp);
+            payload = &install.payload;
+            (how, install.deadline, header.max_deadline, header.version, header.encode_client_part())
+        }
+        Command::Release => (b'l', 0, 0, 0, no_head),
+        Command::Erase => (b'e', 0, 0, 0, no_head),
+    };
+    let mode = match scope.mode {
+        Mode::Settled => b's',
+        Mode::Unchecked => b'u',
+        Mode::Checked => b'c',
+    };
+    let mut bytes = [how; 50];
+    bytes[1] = mode;
+    bytes[2..8].copy_from_slice(&scope.since.get().to_be_bytes()[2..]);
+    bytes[8..14].copy_from_slice(&a.to_be_bytes()[2..]);
+    bytes[14..20].copy_from_slice(&b.to_be_bytes()[2..]);
+    bytes[20..28].copy_from_slice(&version.to_be_bytes());
+    bytes[28..].copy_from_slice(&head);
+    (bytes, payload)
 }
 
 /// The answer for one operation; `None` for what the script never says.
@@ -61,6 +73,8 @@ pub(super) fn decode(id: &NodeId, value: Value) -> Option<Answer> {
         Value::Int(0) => Outcome::Absent,
         Value::Int(-1) => Outcome::Deleted,
         Value::Int(-2) => Outcome::Exists,
+        Value::Int(-3) => Outcome::Pending,
+        Value::Int(-4) => Outcome::Applied(0),
         Value::Int(version @ 1..) => Outcome::Applied(version as Version),
         Value::Array(parts) => return decode_parts(id, parts),
         _ => return None,
@@ -86,6 +100,10 @@ fn decode_parts(id: &NodeId, parts: Vec<Value>) -> Option<Answer> {
             failure::of_operation(id, &String::from_utf8_lossy(&text))
         }
         (Value::Int(4), Value::BulkString(first), None) => Ok(Outcome::Unexpected(first)),
+        (Value::Int(5), Value::BulkString(record), Some(Value::Int(deadline @ 0..))) => {
+            Ok(Outcome::Fetched { record, deadline: deadline as Millis })
+        }
+        (Value::Int(6), Value::BulkString(record), None) => Ok(Outcome::Record(record)),
         _ => return None,
     })
 }

@@ -1,6 +1,8 @@
 //! Tests of the node layer below the public API, on real servers and in memory.
 
 mod conformance;
+mod control;
+mod directory;
 mod dispatcher;
 mod out_of_memory;
 
@@ -10,10 +12,10 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    protocol::{Command, Condition, Delete, Write},
+    protocol::{Command, Condition, Control, Delete, Mode, Scope, Write},
     record::{CodecId, Key, Keyspace, SessionId},
-    ring::{Member, Ring, Weight},
-    topology::{Epoch, MetaKeys, Topology},
+    ring::Token,
+    topology::{Epoch, MetaKeys, PROTOCOL_VERSION},
 };
 
 pub(super) const HOUR: u64 = 3_600_000;
@@ -22,9 +24,26 @@ pub(super) fn node_id(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
 }
 
+/// The epoch of the tests: there were others before it.
+pub(super) const EPOCH: Epoch = Epoch::new(3);
+
 pub(super) fn fence(ring: &str) -> Fence {
-    let members = [Member::new(node_id("a"), Weight::new(1))];
-    Topology::founded(ring, Ring::hashed(members, 1).unwrap()).fence
+    let cluster = Token::of(ring.as_bytes()).get();
+    Fence { protocol: PROTOCOL_VERSION, cluster, epoch: EPOCH, nonce: 7 }
+}
+
+/// The gate of a node that everybody may use.
+#[derive(Clone)]
+struct Unguarded;
+
+impl<L: Link> Gate<L> for Unguarded {
+    async fn admit(&self, _: &L, _: &Hello) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn noticed(&self, _: Option<Vec<u8>>) {}
+
+    fn unreachable(&self) {}
 }
 
 /// A connected node of its own ring, with its dispatcher.
@@ -42,11 +61,11 @@ impl TestNode {
         let id = node_id("a");
         let transport = match Address::parse(address).unwrap() {
             Address::Memory(name) => AnyTransport::Memory(MemoryTransport {
-                id: id.clone(),
                 server: name.map_or_else(MemoryServer::new, |name| MemoryServer::named(&name)),
                 keys: keys.clone(),
                 clocks: clocks.clone(),
             }),
+            Address::Simulated(_) => unreachable!("these tests are about nodes of the other kinds"),
             Address::Redis(address) => AnyTransport::Redis(RedisTransport {
                 id: id.clone(),
                 address,
@@ -57,10 +76,16 @@ impl TestNode {
         };
         let Connection { link, hello, mut driver } = transport.clone().connect().await.unwrap();
         let fence = fence(ring);
-        run(&mut driver, admit(&id, &link, &fence, hello.standing.clone())).await.unwrap();
-        let connection = Connection { link, hello, driver };
+        let name = id.as_str().to_owned();
+        let incarnation = hello.standing.incarnation.unwrap_or(1);
+        let raise =
+            Control::Raise { name: name.clone(), fence, document: (&b"a document"[..]).into(), incarnation };
+        for control in [Control::Mark { name, incarnation }, raise] {
+            run(&mut driver, link.clone().control(control)).await.unwrap();
+        }
         let (node, inbox) = Node::new(id, &limits);
-        Dispatcher::spawn(&node, inbox, limits, transport, Ok(connection), fence, clocks);
+        Dispatcher::spawn(&node, inbox, limits, transport, Unguarded);
+        node.tried().await;
         TestNode { node, keyspace: Keyspace::new(ring, "test"), fence, keys }
     }
 
@@ -70,11 +95,16 @@ impl TestNode {
 
     pub(super) fn request(&self, key: u8, command: Command) -> Request {
         let deadline = Instant::now() + Duration::from_secs(10);
-        Request { key: self.key(key), command, fence: self.fence, deadline }
+        let scope = Scope::new(Epoch::FIRST, Mode::Settled);
+        Request { key: self.key(key), command, scope, fence: self.fence, deadline }
     }
 
     pub(super) async fn run(&self, key: u8, command: Command) -> Answer {
         self.node.submit(self.request(key, command)).await
+    }
+
+    pub(super) async fn run_under(&self, scope: Scope, key: u8, command: Command) -> Answer {
+        self.node.submit(Request { scope, ..self.request(key, command) }).await
     }
 }
 
@@ -85,12 +115,11 @@ pub(super) fn write(condition: Condition, operation: u64, payload: &[u8]) -> Wri
         absolute: 24 * HOUR,
         codec: CodecId::JSON,
         schema: 0,
-        stamp: Epoch::FIRST,
         operation,
         payload: bytes::Bytes::copy_from_slice(payload),
     }
 }
 
 pub(super) fn delete(operation: u64) -> Delete {
-    Delete { floor: HOUR, absolute: 24 * HOUR, upsertable: false, stamp: Epoch::FIRST, operation }
+    Delete { floor: HOUR, absolute: 24 * HOUR, upsertable: false, operation }
 }

@@ -3,7 +3,7 @@
 use sessionring_testkit::RedisServer;
 
 use super::*;
-use crate::protocol::Outcome;
+use crate::protocol::{Install, Outcome};
 
 /// A server that has just been filled to the brim, with a session under key 1.
 async fn full() -> (RedisServer, TestNode) {
@@ -46,4 +46,24 @@ async fn touch_and_inspect_work() {
     let (_server, node) = full().await;
     assert!(matches!(node.run(1, Command::Touch(2 * HOUR)).await, Ok(Outcome::Applied(_))));
     assert!(matches!(node.run(1, Command::Inspect).await, Ok(Outcome::Inspected(_, left)) if left > HOUR));
+}
+
+/// What a log-out needs to carry a session over, and nothing else, passes; and so does what gives memory back.
+#[tokio::test]
+async fn a_session_is_carried_here_to_be_logged_out_and_carried_away() {
+    let (_server, node) = full().await;
+    let Ok(Outcome::Fetched { record, deadline }) = node.run(1, Command::Fetch).await else { panic!() };
+    let install = |for_logout| {
+        let install = Install::new(record.clone(), deadline, for_logout).unwrap();
+        node.run(2, Command::Install(install))
+    };
+    match install(false).await {
+        Err(Failure::Unsent(error)) => assert!(error.is_full(), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(node.run(2, Command::Fetch).await.unwrap(), Outcome::Absent);
+    assert!(matches!(install(true).await, Ok(Outcome::Applied(_))));
+    assert!(matches!(node.run(2, Command::Delete(delete(3))).await, Ok(Outcome::Applied(_))));
+    assert!(matches!(node.run(1, Command::Release).await, Ok(Outcome::Applied(_))));
+    assert_eq!(node.run(2, Command::Erase).await.unwrap(), Outcome::Applied(0));
 }

@@ -1,0 +1,28 @@
+//! Breaks servers, networks and clients of a sessionring, and checks what the clients saw.
+//!
+//! - `driver`: one run: real servers, client processes, faults, and the judgement at the end
+//! - `schedule`: which faults happen when, as a function of the seed; `nemesis`: what they do
+//! - `resizes`: changes of membership; `chronicle`: the documents as they came, and so who held which session when
+//! - `cluster`: the servers, the ways to them, the processes
+//! - `worker`: a client process; `population`: which sessions there are and what it does to them
+//! - `recording`: histories as files; `history`: what they consist of
+//! - `linearizability`, `oracles`: whether a history may have happened
+//! - `observer`: looks at the stored records, past the library
+//! - `report`: what came of it
+
+mod chronicle;
+mod cluster;
+mod nemesis;
+mod observer;
+
+pub mod driver;
+pub mod history;
+pub mod linearizability;
+pub mod oracles;
+pub mod population;
+pub mod random;
+pub mod recording;
+pub mod report;
+pub mod resizes;
+pub mod schedule;
+pub mod worker;

@@ -1,0 +1,132 @@
+//! What a client looks at before it uses a connection.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::keeper::{Keeper, lost_its_memory};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    node::{Gate, Hello, Link, check_owner, refused},
+    protocol::{Control, ControlReply, Standing},
+    ring::NodeId,
+    topology::{DocumentMember, Policy, Verdict},
+};
+
+/// Both sides may move on while they compare; after so many rounds something is wrong.
+const ROUNDS: usize = 8;
+
+/// Connections of the control plane that nobody used for so long are closed.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The gate of one node's connections.
+#[derive(Clone)]
+pub(crate) struct KeeperGate {
+    keeper: Weak<Keeper>,
+    node: NodeId,
+    address: Arc<str>,
+}
+
+impl KeeperGate {
+    pub(crate) fn new(keeper: Weak<Keeper>, member: &DocumentMember) -> KeeperGate {
+        KeeperGate { keeper, node: member.id.clone(), address: member.address.as_str().into() }
+    }
+
+    pub(crate) fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    async fn look<L: Link>(&self, link: &L) -> Result<Standing> {
+        match self.control(link, Control::Look).await? {
+            ControlReply::Standing(standing) => Ok(standing),
+            _ => Err(self.confused()),
+        }
+    }
+
+    async fn control<L: Link>(&self, link: &L, control: Control) -> Result<ControlReply> {
+        link.clone().control(control).await.map_err(|failure| failure.into_error())
+    }
+
+    fn confused(&self) -> Error {
+        Error::at(ErrorKind::Configuration, &self.node, "the node answered what was not asked")
+    }
+}
+
+impl<L: Link> Gate<L> for KeeperGate {
+    async fn admit(&self, link: &L, hello: &Hello) -> Result<()> {
+        let Some(keeper) = self.keeper.upgrade() else { return Err(gone(&self.node)) };
+        let clocks = keeper.directory().clocks();
+        clocks.record(&self.node, hello.reading);
+        clocks.check(&self.node)?;
+        check_owner(&self.node, &hello.standing)?;
+        if !keeper.knows(&self.node, hello.process) {
+            // A server that was restarted from an old copy of its data, or a replica that was promoted, may hold
+            // an old fence. So what the others know is looked at first, as far as they can be asked.
+            let _ = keeper.catch_up().await;
+            keeper.remember(&self.node, hello.process);
+        }
+        let mut standing = hello.standing.clone();
+        for _ in 0..ROUNDS {
+            let document = keeper.document();
+            let Some((_, member)) = document.member(&self.node) else { return Err(gone(&self.node)) };
+            keeper.believes(&document, member, hello.process)?;
+            let fence = document.fence();
+            match fence.judge(standing.fence.as_deref()) {
+                Verdict::Accepted if standing.incarnation == Some(member.incarnation) => return Ok(()),
+                Verdict::Stale(_) => match self.control(link, Control::Load).await? {
+                    ControlReply::Loaded(now, document) => {
+                        keeper.adopt_from(&self.node, &now, document.as_deref())?;
+                        standing = now;
+                    }
+                    _ => return Err(self.confused()),
+                },
+                Verdict::Accepted | Verdict::Behind(_) | Verdict::Uninitialised => {
+                    if document.policy() == Policy::Strict && standing.incarnation != Some(member.incarnation)
+                    {
+                        return Err(lost_its_memory(&self.node));
+                    }
+                    keeper.bring_up(&self.node, &document).await?;
+                    standing = self.look(link).await?;
+                }
+                _ => return Err(refused(&self.node, &fence, standing.fence.as_deref())),
+            }
+        }
+        Err(Error::at(ErrorKind::Unavailable, &self.node, "the ring changes faster than the node can follow"))
+    }
+
+    fn noticed(&self, fence: Option<Vec<u8>>) {
+        if let Some(keeper) = self.keeper.upgrade() {
+            keeper.settle_soon(&self.node, fence);
+            keeper.directory().rest(IDLE);
+        }
+    }
+
+    fn unreachable(&self) {
+        if let Some(keeper) = self.keeper.upgrade() {
+            keeper.catch_up_soon();
+        }
+    }
+}
+
+/// Lets everybody in.
+#[derive(Clone)]
+pub(crate) struct OpenGate;
+
+impl<L: Link> Gate<L> for OpenGate {
+    async fn admit(&self, _: &L, _: &Hello) -> Result<()> {
+        Ok(())
+    }
+
+    fn noticed(&self, _: Option<Vec<u8>>) {}
+
+    fn unreachable(&self) {}
+}
+
+fn gone(node: &NodeId) -> Error {
+    Error::at(ErrorKind::Unavailable, node, "the node has left the ring")
+}

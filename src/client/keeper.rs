@@ -1,0 +1,389 @@
+//! Keeps a client's view of the ring: adopts newer documents, raises nodes that are behind, readmits nodes that lost
+//! their memory. Requests come here only when a node refused one; while nothing changes, nothing happens here.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    gate::{KeeperGate, OpenGate},
+    view::View,
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    node::{AnyTransport, Connection, ControlNode, Directory, Dispatcher, Limits, Node, Transport, refused},
+    protocol::{Control, Standing},
+    ring::NodeId,
+    store::{Held, NodeStore, Stand, TopologyStore},
+    topology::{Document, DocumentMember, Fence, Policy, Verdict},
+};
+
+/// Everything that a client knows of its ring, and how it learns more.
+pub(crate) struct Keeper {
+    store: NodeStore,
+    directory: Arc<Directory>,
+    limits: Limits,
+    view: ArcSwap<View>,
+    /// Held while a view takes the place of another.
+    adopting: Mutex<()>,
+    /// One at a time settles a difference with a node; who comes meanwhile waits for him.
+    settling: Mutex<BTreeMap<NodeId, Arc<Settling>>>,
+    /// The processes that were met behind the nodes.
+    processes: Mutex<BTreeMap<NodeId, u64>>,
+    /// When the nodes were last asked for a newer document; one at a time asks.
+    caught_up: AsyncMutex<Option<Instant>>,
+    /// Somebody is asking the nodes for a newer document.
+    catching_up: AtomicBool,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Settling {
+    turn: AsyncMutex<()>,
+    /// How often a difference was settled.
+    settled: AtomicU64,
+}
+
+impl Keeper {
+    pub(crate) fn new(
+        store: NodeStore,
+        directory: Arc<Directory>,
+        limits: Limits,
+        document: Document,
+    ) -> Arc<Keeper> {
+        let keeper = Arc::new(Keeper {
+            view: ArcSwap::from_pointee(View { document: document.clone(), nodes: Vec::new() }),
+            store,
+            directory,
+            limits,
+            adopting: Mutex::default(),
+            settling: Mutex::default(),
+            processes: Mutex::default(),
+            caught_up: AsyncMutex::default(),
+            catching_up: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        });
+        // Their gates ask the keeper at once, so it has to be there; but nothing is adopted before the view is whole.
+        let adopting = keeper.adopting.lock();
+        let nodes = document.members().iter().map(|member| keeper.handle(member, &keeper.limits)).collect();
+        keeper.view.store(Arc::new(View { document, nodes }));
+        drop(adopting);
+        keeper
+    }
+
+    /// What the client believes now. Never blocks.
+    pub(crate) fn view(&self) -> Guard<Arc<View>> {
+        self.view.load()
+    }
+
+    pub(crate) fn document(&self) -> Document {
+        self.view.load().document.clone()
+    }
+
+    pub(crate) fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    pub(crate) fn store(&self) -> &NodeStore {
+        &self.store
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst)
+    }
+
+    /// A handle of a member besides the one that requests use, with a connection of its own.
+    pub(crate) fn handle(self: &Arc<Keeper>, member: &DocumentMember, limits: &Limits) -> Node {
+        spawn(&self.directory, limits, KeeperGate::new(Arc::downgrade(self), member))
+    }
+
+    /// A handle that is used whoever answers: only for what the fence of every batch guards well enough.
+    pub(crate) fn open_handle(&self, member: &DocumentMember, limits: &Limits) -> Node {
+        let (node, inbox) = Node::new(member.id.clone(), limits);
+        let transport = Way(self.directory.transport(&member.id, &member.address));
+        Dispatcher::spawn(&node, inbox, limits.clone(), transport, OpenGate);
+        node
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Makes this document the view, if it is newer. Nodes that stay keep their connections; those that go finish what
+    /// waits for them, and are refused there what is too late.
+    pub(crate) fn adopt(self: &Arc<Keeper>, document: Document) -> bool {
+        let dropped = {
+            let _adopting = self.adopting.lock();
+            let old = self.view.load_full();
+            if document.epoch() <= old.document.epoch() || self.closed.load(SeqCst) {
+                return false;
+            }
+            let stays = |member: &DocumentMember| {
+                let (index, was) = old.document.member(&member.id)?;
+                (was.address == member.address).then(|| old.nodes[index.get()].clone())
+            };
+            let nodes: Vec<Node> = document
+                .members()
+                .iter()
+                .map(|member| {
+                    stays(member).unwrap_or_else(|| {
+                        let gate = KeeperGate::new(Arc::downgrade(self), member);
+                        spawn(&self.directory, &self.limits, gate)
+                    })
+                })
+                .collect();
+            let kept = |node: &Node| nodes.iter().any(|other| other.is(node));
+            let dropped: Vec<Node> = old.nodes.iter().filter(|node| !kept(node)).cloned().collect();
+            self.view.store(Arc::new(View { document, nodes }));
+            dropped
+        };
+        for node in dropped {
+            tokio::spawn(node.close());
+        }
+        true
+    }
+
+    /// A node refused a request of `fence`, since it holds `stored`: brings either side up to date. `Ok` says that it is
+    /// worth to route the request again.
+    pub(crate) async fn settle(
+        self: &Arc<Keeper>,
+        node: &NodeId,
+        fence: &Fence,
+        stored: Option<Vec<u8>>,
+        deadline: Instant,
+    ) -> Result<()> {
+        if self.view().document.fence() != *fence {
+            // The request was routed before the last swap.
+            return if Instant::now() < deadline { Ok(()) } else { Err(unsettled(node)) };
+        }
+        let settling = self.settling.lock().entry(node.clone()).or_default().clone();
+        let before = settling.settled.load(SeqCst);
+        let settled = async {
+            let _turn = settling.turn.lock().await;
+            if settling.settled.load(SeqCst) != before || self.view().document.fence() != *fence {
+                return Ok(());
+            }
+            self.settle_alone(node, fence, stored).await?;
+            settling.settled.fetch_add(1, SeqCst);
+            Ok(())
+        };
+        timeout_at(deadline, settled).await.unwrap_or_else(|_| Err(unsettled(node)))
+    }
+
+    async fn settle_alone(
+        self: &Arc<Keeper>,
+        node: &NodeId,
+        fence: &Fence,
+        stored: Option<Vec<u8>>,
+    ) -> Result<()> {
+        match fence.judge(stored.as_deref()) {
+            Verdict::Accepted => Ok(()),
+            Verdict::Stale(_) => {
+                let control = self.control(node)?;
+                let (standing, document) = control.load().await?;
+                self.adopt_from(node, &standing, document.as_deref())
+            }
+            Verdict::Behind(_) | Verdict::Uninitialised => {
+                let document = self.document();
+                self.bring_up(node, &document).await
+            }
+            _ => Err(refused(node, fence, stored.as_deref())),
+        }
+    }
+
+    /// Brings a node whose fence is missing or old up to `document`; one that lost its memory is taken up again, unless the
+    /// ring is strict.
+    pub(crate) async fn bring_up(self: &Arc<Keeper>, node: &NodeId, document: &Document) -> Result<()> {
+        match self.store.raise_node(document, node).await {
+            Stand::Obeys => Ok(()),
+            Stand::Lost if document.policy() == Policy::Strict => Err(lost_its_memory(node)),
+            Stand::Lost => {
+                self.adopt(self.store.readmit(document, node, Held::Nothing).await?);
+                Ok(())
+            }
+            Stand::Foreign(error) | Stand::Unreachable(error) => Err(error),
+            stand @ Stand::Waits(_) => {
+                Err(Error::at(ErrorKind::Unavailable, node, format!("the node cannot be used yet: {stand}")))
+            }
+        }
+    }
+
+    /// Takes over the document that a node holds, if it is the one that its fence names. One that holds nothing says nothing.
+    pub(crate) fn adopt_from(
+        self: &Arc<Keeper>,
+        node: &NodeId,
+        standing: &Standing,
+        document: Option<&[u8]>,
+    ) -> Result<()> {
+        let document = document.map(Document::decode).transpose().map_err(|error| {
+            Error::at(ErrorKind::Configuration, node, format!("its topology does not decode: {error}"))
+        })?;
+        match document {
+            Some(document) if standing.obeys(&document.fence()) => {
+                self.adopt(document);
+                Ok(())
+            }
+            // It lost its memory since it said that it knows a newer one; the next request will be told so.
+            None if standing.fence.is_none() => Ok(()),
+            _ => Err(Error::at(
+                ErrorKind::Configuration,
+                node,
+                "its topology is not the one that its fence names: something else wrote to its keys \
+                 sessionring:RING:document and :fence",
+            )),
+        }
+    }
+
+    /// Asks the other nodes whether they know of a newer document; what does not answer is left out.
+    pub(crate) async fn catch_up(self: &Arc<Keeper>) -> Result<()> {
+        let asked = Instant::now();
+        let mut caught_up = self.caught_up.lock().await;
+        // What somebody else has asked since does as well.
+        if caught_up.is_some_and(|begun| begun > asked) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let document = self.document();
+        if let Some(newest) = self.store.load(Some(&document)).await?.document {
+            self.adopt(newest);
+        }
+        *caught_up = Some(begun);
+        Ok(())
+    }
+
+    /// The same in the background, one at a time.
+    pub(crate) fn catch_up_soon(self: &Arc<Keeper>) {
+        if self.closed.load(SeqCst) || self.catching_up.swap(true, SeqCst) {
+            return;
+        }
+        let keeper = self.clone();
+        tokio::spawn(async move {
+            // Who could not be reached may be reached the next time.
+            let _ = keeper.catch_up().await;
+            keeper.catching_up.store(false, SeqCst);
+        });
+    }
+
+    /// A node was seen to hold another fence, outside of any request.
+    pub(crate) fn settle_soon(self: &Arc<Keeper>, node: &NodeId, stored: Option<Vec<u8>>) {
+        let fence = self.view().document.fence();
+        if stored.as_deref() == Some(&fence.encode()) || self.closed.load(SeqCst) {
+            return;
+        }
+        let (keeper, node) = (self.clone(), node.clone());
+        tokio::spawn(async move {
+            let deadline = Instant::now() + 4 * keeper.limits.connect_timeout;
+            // The next request, or the next look, will say it again.
+            let _ = keeper.settle(&node, &fence, stored, deadline).await;
+        });
+    }
+
+    /// A strict ring believes only the process that its document names.
+    pub(crate) fn believes(&self, document: &Document, member: &DocumentMember, process: u64) -> Result<()> {
+        if document.policy() == Policy::Strict && member.process != process {
+            let message = "the node was restarted or replaced by a replica, and the ring is strict: an operator has to \
+                           readmit it (SessionRing::readmit); its sessions are unavailable until then";
+            return Err(Error::at(ErrorKind::Unavailable, &member.id, message));
+        }
+        Ok(())
+    }
+
+    /// Whether this process was met behind the node before.
+    pub(crate) fn knows(&self, node: &NodeId, process: u64) -> bool {
+        self.processes.lock().get(node) == Some(&process)
+    }
+
+    /// From now on it was: the other nodes were asked for newer documents since.
+    pub(crate) fn remember(&self, node: &NodeId, process: u64) {
+        self.processes.lock().insert(node.clone(), process);
+    }
+
+    pub(crate) async fn close(&self) {
+        let closing: Vec<_> = {
+            let _adopting = self.adopting.lock();
+            self.closed.store(true, SeqCst);
+            self.view.load().nodes.iter().map(Node::close).collect()
+        };
+        for closed in closing {
+            closed.await;
+        }
+        self.directory.rest(Duration::ZERO);
+    }
+
+    /// A connection of its own to a node, for the control plane.
+    fn control(&self, node: &NodeId) -> Result<Arc<ControlNode>> {
+        let document = self.document();
+        let Some((_, member)) = document.member(node) else { return Err(unsettled(node)) };
+        self.directory.control(node, &member.address)
+    }
+}
+
+/// What makes a member obey a document.
+pub(crate) fn raise_to(document: &Document, member: &DocumentMember) -> Control {
+    Control::Raise {
+        name: member.id.as_str().to_owned(),
+        fence: document.fence(),
+        document: document.encode().clone(),
+        incarnation: member.incarnation,
+    }
+}
+
+fn spawn(directory: &Directory, limits: &Limits, gate: KeeperGate) -> Node {
+    let (node, inbox) = Node::new(gate.node().clone(), limits);
+    let transport = Way(directory.transport(gate.node(), gate.address()));
+    Dispatcher::spawn(&node, inbox, limits.clone(), transport, gate);
+    node
+}
+
+/// The way to a member. An address that this version cannot use makes the member unusable, not the ring.
+#[derive(Clone)]
+struct Way(Result<AnyTransport>);
+
+impl Transport for Way {
+    type Link = <AnyTransport as Transport>::Link;
+
+    async fn connect(self) -> Result<Connection<Self::Link>> {
+        self.0?.connect().await
+    }
+}
+
+fn unsettled(node: &NodeId) -> Error {
+    let message =
+        "the ring is changing, and the node did not agree with it in time; nothing was changed; try again";
+    Error::at(ErrorKind::Unavailable, node, message)
+}
+
+pub(super) fn lost_its_memory(node: &NodeId) -> Error {
+    let message = "the node came back without its memory, and the ring is strict: an operator has to readmit it \
+                   (SessionRing::readmit); its sessions are unavailable until then";
+    Error::at(ErrorKind::Unavailable, node, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::SessionRing;
+
+    #[tokio::test]
+    async fn a_node_that_is_empty_by_now_is_no_misconfiguration() {
+        let ring = SessionRing::builder().node("a", "memory:").connect().await.unwrap();
+        let keeper = ring.keeper();
+        let node: NodeId = "a".parse().unwrap();
+        let mut standing = Standing { owner: None, fence: None, incarnation: None };
+        keeper.adopt_from(&node, &standing, None).unwrap();
+        standing.fence = Some(keeper.document().fence().encode().to_vec());
+        assert!(keeper.adopt_from(&node, &standing, None).unwrap_err().is_configuration());
+    }
+}

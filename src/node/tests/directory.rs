@@ -1,0 +1,85 @@
+//! Who we are at a node that a document names without credentials.
+
+use sessionring_testkit::RedisServer;
+
+use super::*;
+use crate::protocol::Control;
+
+fn directory(contacts: &[(&str, &str)]) -> Directory {
+    let contacts =
+        contacts.iter().map(|(name, address)| (node_id(name), Address::parse(address).unwrap())).collect();
+    let clocks = Clocks::new(Duration::from_secs(2));
+    Directory::new("directory", contacts, clocks, false, Duration::from_secs(5)).unwrap()
+}
+
+/// User and password with which a node is greeted.
+fn login(directory: &Directory, name: &str, address: &str) -> String {
+    match directory.transport(&node_id(name), address).unwrap() {
+        AnyTransport::Redis(transport) => transport.address.credentials(),
+        AnyTransport::Memory(_) | AnyTransport::Simulated(_) => "memory".into(),
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_those_of_the_name_then_of_the_server_then_of_the_first_that_has_any() {
+    let directory = directory(&[
+        ("open", "redis://h0:1"),
+        ("a", "redis://alice:pa@h1:1"),
+        ("b", "redis://bob:pb@h2:2"),
+        ("c", "redis://:pc@h3:3/5"),
+    ]);
+    let login = |name, address| login(&directory, name, address);
+    assert_eq!(login("b", "redis://elsewhere:9"), "bob:pb");
+    assert_eq!(login("b", "redis://h1:1"), "bob:pb");
+    assert_eq!(login("new", "redis://h3:3"), ":pc");
+    assert_eq!(login("new", "redis://h2:2/7"), "bob:pb");
+    assert_eq!(login("new", "redis://elsewhere:9"), "alice:pa");
+    assert_eq!(login("open", "redis://h0:1"), "alice:pa");
+}
+
+#[tokio::test]
+async fn a_route_goes_before_the_document_and_has_its_own_credentials_or_the_known_ones() {
+    let route = |address: &str| {
+        directory(&[("a", "redis://alice:pa@h1:1")]).route(node_id("a"), Address::parse(address).unwrap())
+    };
+    let routed = route("redis://tunnel:5");
+    let AnyTransport::Redis(transport) = routed.transport(&node_id("a"), "redis://h1:1").unwrap() else {
+        panic!()
+    };
+    assert_eq!(transport.address.to_string(), "tunnel:5");
+    assert_eq!(login(&routed, "a", "redis://h1:1"), "alice:pa");
+    assert_eq!(login(&route("redis://tom:pt@tunnel:5"), "a", "redis://h1:1"), "tom:pt");
+    assert_eq!(login(&routed, "b", "redis://h1:1"), "alice:pa");
+}
+
+#[tokio::test]
+async fn nobody_sees_the_credentials_of_contact_points() {
+    let directory = directory(&[("a", "redis://alice:hunter2@h1:1/3"), ("b", "memory:")]);
+    let contacts: Vec<_> =
+        directory.contacts().into_iter().map(|(id, address)| format!("{id} {address}")).collect();
+    assert_eq!(contacts[0], "a redis://h1:1/3");
+    assert!(contacts[1].starts_with("b memory:") && contacts[1].len() > "b memory:".len());
+    let error = directory.transport(&node_id("x"), "redis://u:hunter2@h:x").unwrap_err();
+    assert!(error.is_configuration() && !error.to_string().contains("hunter2"), "{error}");
+}
+
+#[tokio::test]
+async fn an_in_memory_node_lives_as_long_as_its_directory() {
+    let directory = directory(&[("a", "memory:")]);
+    let address = directory.contacts().first().cloned().unwrap().1;
+    let mark = Control::Mark { name: "a".into(), incarnation: 7 };
+    directory.control(&node_id("a"), &address).unwrap().call(mark).await.unwrap();
+    let node = directory.control_alone(&node_id("a"), &address).unwrap();
+    assert_eq!(node.greet().await.unwrap().standing.incarnation, Some(7));
+}
+
+#[tokio::test]
+async fn a_node_with_a_password_is_reached_by_what_the_document_says() {
+    let server = RedisServer::builder().password("secret").start().unwrap_or_else(|error| panic!("{error}"));
+    let public = format!("redis://127.0.0.1:{}", server.port());
+    let known = directory(&[("contact", &format!("redis://:secret@127.0.0.1:{}", server.port()))]);
+    known.control(&node_id("a"), &public).unwrap().call(Control::Look).await.unwrap();
+    let error =
+        directory(&[]).control(&node_id("a"), &public).unwrap().call(Control::Look).await.unwrap_err();
+    assert!(error.is_configuration(), "{error}");
+}
