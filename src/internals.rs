@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::{
     error::Error,
-    node::{Address, BatchReply, Failure, raw},
+    node::{Address, BatchReply, Failure, Kind, raw},
     protocol::{Command, Condition, Delete, Outcome, Scope, Stored, Write},
     record::{CodecId, Millis},
     resize::steps::hook as hook_step,
@@ -53,12 +53,29 @@ pub enum Reply {
     Garbage,
 }
 
-/// Decodes the answer of a server, in RESP, to a batch of this many reads, or writes.
+/// Kinds of batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Batch {
+    /// MGET.
+    Reads,
+    /// TIME, MGET, PTTL of each, GET: an array of their answers.
+    Fetches,
+    /// The script.
+    Script,
+}
+
+/// Decodes the answer of a server, in RESP, to a batch of this many requests.
 ///
 /// # Panics
 /// Never, whatever the bytes are: that is what it is for.
-pub fn server_reply(answer: &[u8], fence: &Fence, reads: bool, requests: usize) -> Reply {
-    match raw::batch_reply(&node(), answer, fence, reads, requests) {
+pub fn server_reply(answer: &[u8], fence: &Fence, batch: Batch, requests: usize) -> Reply {
+    let kind = match batch {
+        Batch::Reads => Kind::Read,
+        Batch::Fetches => Kind::Fetch,
+        Batch::Script => Kind::Script,
+    };
+    match raw::batch_reply(&node(), answer, fence, kind, requests) {
         None => Reply::Garbage,
         Some(BatchReply::Done(answers) | BatchReply::Last(answers, _)) => {
             Reply::Done(answers.into_iter().map(|answer| answer.map_err(Failure::into_error)).collect())

@@ -43,9 +43,9 @@ async fn run() {
     println!("unthrottled: {SESSIONS} sessions of 300 bytes on one node, another joins, and leaves again");
     for round in 1..=3 {
         let plan = ring.plan().add("b", servers[1].address()).unwrap();
-        timed(round, "joins", plan.unthrottled(), &sessions, &ids).await;
+        timed(round, "joins", plan.unthrottled(), &sessions, &ids, &servers).await;
         let plan = ring.plan().remove("b").unwrap();
-        timed(round, "leaves", plan.unthrottled(), &sessions, &ids).await;
+        timed(round, "leaves", plan.unthrottled(), &sessions, &ids, &servers).await;
     }
 
     println!("throttled by default: {READERS} readers, each always waiting for one get");
@@ -77,16 +77,23 @@ async fn timed(
     plan: sessionring::Plan,
     sessions: &Sessions<Vec<u8>>,
     ids: &[SessionId],
+    servers: &[RedisServer],
 ) {
+    let processes: Vec<String> = std::iter::once("self".to_owned())
+        .chain(servers.iter().filter_map(|server| server.pid()).map(|pid| pid.to_string()))
+        .collect();
+    let busy = || processes.iter().map(|process| busy_seconds(process)).collect::<Vec<_>>();
     let diff = plan.diff();
     let moves = ids.iter().filter(|id| diff.find(id.token()).is_some()).count();
-    let (begin, busy) = (Instant::now(), busy_seconds("self"));
+    let (begin, before) = (Instant::now(), busy());
     plan.start().await.unwrap().wait().await.unwrap();
-    let busy = busy_seconds("self") - busy;
     let took = begin.elapsed().as_secs_f64();
+    let spent: Vec<String> =
+        busy().iter().zip(&before).map(|(after, before)| format!("{:.2}", after - before)).collect();
     println!(
-        "  round {round}: {what}: {moves} sessions in {took:.2} s, {:.0} sessions/s; {busy:.2} s of CPU here",
-        moves as f64 / took
+        "  round {round}: {what}: {moves} sessions in {took:.2} s, {:.0} sessions/s; CPU here, of a and of b: {} s",
+        moves as f64 / took,
+        spent.join(", ")
     );
     for id in ids.iter().step_by(997) {
         assert!(sessions.get(id).await.unwrap().is_some());

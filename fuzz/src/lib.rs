@@ -272,11 +272,11 @@ pub fn address(data: &[u8]) {
 /// The fence of the client to which a server answers in [`server_reply`].
 pub const FENCE: Fence = Fence { protocol: 1, cluster: 0x0102, epoch: Epoch::new(7), nonce: 0x0304 };
 
-/// Answers of a server, in RESP. The first byte says to what: bit 0 a batch, else a handshake; bit 1 a batch of
-/// reads; the bits above, how many operations. A handshake has the answers to INFO and TIME, a byte 255 between.
+/// Answers of a server, in RESP. The first byte says to what: its two lowest bits 0 a handshake, 1 a script,
+/// 2 fetches, 3 reads; the bits above, how many operations. A handshake has the answers to INFO and TIME, a byte 255 between.
 pub fn server_reply(data: &[u8]) {
     let Some((&what, answer)) = data.split_first() else { return };
-    if what & 1 == 0 {
+    if what & 3 == 0 {
         let mut parts = answer.splitn(2, |&byte| byte == 0xff);
         let (info, time) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         if let Err(error) = internals::greeting(info, time, 1_700_000_000_000) {
@@ -284,23 +284,30 @@ pub fn server_reply(data: &[u8]) {
         }
         return;
     }
-    let (reads, requests) = (what & 2 != 0, usize::from(what >> 2));
-    match internals::server_reply(answer, &FENCE, reads, requests) {
+    let batch = match what & 3 {
+        1 => internals::Batch::Script,
+        2 => internals::Batch::Fetches,
+        _ => internals::Batch::Reads,
+    };
+    let (scripted, requests) = (batch == internals::Batch::Script, usize::from(what >> 2));
+    match internals::server_reply(answer, &FENCE, batch, requests) {
         internals::Reply::Done(answers) => {
             assert_eq!(answers.len(), requests);
             for answer in answers {
                 match answer {
-                    Ok(Outcome::Record(_) | Outcome::Absent) => {}
-                    Ok(Outcome::Applied(version)) => assert!(!reads && version < 1 << 63),
-                    Ok(_) => assert!(!reads),
-                    Err(error) => assert!(!reads && !error.to_string().is_empty()),
+                    Ok(Outcome::Absent) => {}
+                    Ok(Outcome::Record(_)) => assert_ne!(batch, internals::Batch::Fetches),
+                    Ok(Outcome::Fetched { .. }) => assert_eq!(batch, internals::Batch::Fetches),
+                    Ok(Outcome::Applied(version)) => assert!(scripted && version < 1 << 63),
+                    Ok(_) => assert_ne!(batch, internals::Batch::Reads),
+                    Err(error) => assert!(scripted && !error.to_string().is_empty()),
                 }
             }
         }
         internals::Reply::Refused(stored) => {
             // A script refuses under the client's own fence when another ring's script answers; whoever looks at
             // the refusal must find a reason.
-            assert!(!reads || stored.as_deref() != Some(&FENCE.encode()));
+            assert!(scripted || stored.as_deref() != Some(&FENCE.encode()));
         }
         internals::Reply::Failed(error) => assert!(!error.to_string().is_empty()),
         _ => {}
@@ -395,6 +402,12 @@ impl Script {
             _ => {}
         }
         let payload = Bytes::copy_from_slice(payload);
+        if how == b'f' {
+            // No script does it; its scope is written like that of the recheck.
+            instruction[0] = b'r';
+            let (_, _, scope) = internals::command(&instruction, payload).expect("a recheck");
+            return self.execute(&Command::Fetch, scope);
+        }
         let (command, stamp, scope) =
             internals::command(&instruction, payload.clone()).expect("a command's bytes");
         assert_eq!(internals::instruction(&command, stamp, scope), (instruction, &*payload));

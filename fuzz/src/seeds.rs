@@ -125,13 +125,20 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     add(
         "server_reply",
         "moved",
+        reply(batch(false, 3), &[b"*4\r\n:19\r\n:-3\r\n:-4\r\n*2\r\n:5\r\n", &bulk(&tombstone)]),
+    );
+    add(
+        "server_reply",
+        "fetched",
         reply(
-            batch(false, 4),
+            2 | 3 << 2,
             &[
-                b"*5\r\n:19\r\n:-3\r\n:-4\r\n*3\r\n:5\r\n",
+                b"*6\r\n*2\r\n$10\r\n1700000000\r\n$1\r\n7\r\n*4\r\n",
+                &fence,
                 &bulk(&live),
-                b":1700000000000\r\n*2\r\n:6\r\n",
                 &bulk(&tombstone),
+                b"$-1\r\n:3600000\r\n:-1\r\n:-2\r\n",
+                &fence,
             ],
         ),
     );

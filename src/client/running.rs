@@ -9,7 +9,7 @@ use super::{keeper::Keeper, view::View};
 use crate::{
     error::{Error, ErrorKind, Result},
     node::{Answer, Failure, Node, Request},
-    protocol::{Command, Operation, Outcome, Send, Step},
+    protocol::{Command, Operation, Outcome, Place, Send, Step},
     record::Key,
     ring::NodeId,
     topology::{Epoch, Fence},
@@ -46,12 +46,25 @@ pub(crate) async fn execute(
 ) -> Result<Outcome> {
     let mut running = Running::new(key, command);
     loop {
-        let (node, fence, submitted) = {
+        let (node, fence, submitted, foreseen) = {
             let view = keeper.view();
             let (node, request) = running.request(&view, deadline)?;
-            (view.nodes[node].id().clone(), request.fence, view.nodes[node].submit(request))
+            let (fence, submitted) = (request.fence, view.nodes[node].submit(request));
+            let foreseen = running.operation.foresee().map(|send| {
+                let (node, request) = view.route(key, send, deadline);
+                view.nodes[node].submit(request)
+            });
+            (view.nodes[node].id().clone(), fence, submitted, foreseen)
         };
-        match running.answered(&node, submitted.await) {
+        let mut then = running.answered(&node, submitted.await);
+        if let (Then::Continue, Some(foreseen)) = (&then, foreseen)
+            && running.looks_at_the_source()
+            && let Ok(outcome) = foreseen.await
+            && let Some(step) = running.operation.foreseen(outcome)
+        {
+            then = running.take(&node, step);
+        }
+        match then {
             Then::Continue => {}
             Then::Done(result) => return result,
             Then::Unsent(error) => {
@@ -184,6 +197,10 @@ impl Running {
         };
         self.epoch = Some(epoch);
         Ok(view.route(self.key, send, deadline))
+    }
+
+    fn looks_at_the_source(&self) -> bool {
+        self.next.as_ref().is_some_and(|(next, _)| next.place == Place::Source)
     }
 
     fn answered(&mut self, node: &NodeId, answer: Answer) -> Then {

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    Connection, Driver, Failure, Gate, Limits, Link, Node, Transport,
+    Connection, Driver, Failure, Gate, Kind, Limits, Link, Node, Transport,
     backoff::{Restlessness, pause},
     flight::{Landed, Lane},
     probe::{Probe, Probed},
@@ -205,7 +205,10 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
             waiting.answer(Err(Failure::Unsent(self.unavailable(down))));
             return;
         }
-        let lane = if waiting.request.is_read() { &mut self.reads } else { &mut self.scripts };
+        let lane = match waiting.request.kind() {
+            Kind::Read | Kind::Fetch => &mut self.reads,
+            Kind::Script => &mut self.scripts,
+        };
         lane.earliest = lane.earliest.into_iter().chain([waiting.request.deadline]).min();
         push(&mut lane.waiting, waiting);
     }

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Batch, BatchReply, Failure, Link, queue::Waiting};
+use super::{Batch, BatchReply, Failure, Kind, Link, queue::Waiting};
 use crate::{
     error::{Error, ErrorKind},
     ring::NodeId,
@@ -34,10 +34,10 @@ pub(super) struct Flight {
     flying: Pin<Box<dyn Future<Output = Landed> + Send>>,
 }
 
-/// What one flight carries: requests of one fence, cut into batches.
+/// What one flight carries: requests of one fence and one kind, cut into batches.
 pub(super) struct Cargo {
     fence: Fence,
-    reads: bool,
+    kind: Kind,
     pub(super) requests: Vec<Waiting>,
     batches: Vec<Range<usize>>,
     pub(super) weight: usize,
@@ -55,13 +55,14 @@ pub(super) struct Landed {
 
 impl Lane {
     /// Takes from the queue what one flight may carry. The requests of a flight were all routed under one
-    /// topology; those of the next one wait for the next flight.
+    /// topology, and are of one kind; others wait for the next flight.
     pub(super) fn load(&mut self, most: usize, most_bytes: usize, most_batches: usize) -> Cargo {
         let fence = self.waiting[0].request.fence;
-        let reads = self.waiting[0].request.is_read();
+        let kind = self.waiting[0].request.kind();
         let (mut batches, mut weight) = (Vec::new(), 0);
         let (mut batch, mut bytes) = (0..0, 0);
-        for Waiting { request, .. } in self.waiting.iter().take_while(|next| next.request.fence == fence) {
+        let fits = |next: &&Waiting| next.request.fence == fence && next.request.kind() == kind;
+        for Waiting { request, .. } in self.waiting.iter().take_while(fits) {
             if batch.len() == most || (!batch.is_empty() && bytes + request.weight() > most_bytes) {
                 if batches.len() + 1 == most_batches {
                     break;
@@ -79,7 +80,7 @@ impl Lane {
         if self.waiting.is_empty() {
             self.earliest = None;
         }
-        Cargo { fence, reads, requests, batches, weight }
+        Cargo { fence, kind, requests, batches, weight }
     }
 
     /// Waits for the flight, if there is one, to land; says on which connection it was.
@@ -124,9 +125,9 @@ impl Cargo {
         batches: &[Range<usize>],
     ) -> Result<Vec<BatchReply>, Error> {
         let parcel = {
-            let (reads, fence) = (self.reads, &self.fence);
+            let (kind, fence) = (self.kind, &self.fence);
             let packed =
-                batches.iter().map(|batch| Batch { reads, fence, requests: &self.requests[batch.clone()] });
+                batches.iter().map(|batch| Batch { kind, fence, requests: &self.requests[batch.clone()] });
             link.pack(&packed.collect::<Vec<_>>())
         };
         let mut replies = pin!(link.clone().exchange(parcel));

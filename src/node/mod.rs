@@ -11,8 +11,8 @@
 //! - `redis`: the real node; the only place that names the driver
 //!
 //! ```text
-//!  submit ─► queue ─► dispatcher ─► link: MGET fence seq k1 k2 …      (reads, one batch in flight)
-//!                         │     └─► link: EVALSHA batch.lua fence …   (everything else, one batch in flight)
+//!  submit ─► queue ─► dispatcher ─► link: MGET fence seq k1 k2 …      (reads, one flight at a time)
+//!                         │     └─► link: EVALSHA batch.lua fence …   (everything else, one flight at a time)
 //!                         └─ reconnects, fails what waits past its deadline
 //! ```
 
@@ -208,9 +208,20 @@ pub(crate) enum Surveyed {
     Count(u64),
 }
 
-/// Requests that travel as one command: either reads only, or anything but reads.
+/// What can travel together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Reads of what is stored.
+    Read,
+    /// Reads that also ask how long it lives.
+    Fetch,
+    /// Anything else: a script does it.
+    Script,
+}
+
+/// Requests of one kind that travel together.
 pub(crate) struct Batch<'a> {
-    pub(crate) reads: bool,
+    pub(crate) kind: Kind,
     pub(crate) fence: &'a Fence,
     pub(crate) requests: &'a [Waiting],
 }

@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Answer, Failure, Limits};
+use super::{Answer, Failure, Kind, Limits};
 use crate::{
     protocol::{Command, Outcome, Scope},
     record::Key,
@@ -40,8 +40,12 @@ impl Request {
         }
     }
 
-    pub(crate) fn is_read(&self) -> bool {
-        matches!(self.command, Command::Read)
+    pub(crate) fn kind(&self) -> Kind {
+        match self.command {
+            Command::Read => Kind::Read,
+            Command::Fetch => Kind::Fetch,
+            _ => Kind::Script,
+        }
     }
 }
 

@@ -3,9 +3,17 @@
 //! A pass is worth something only as a whole: it began after the source's fence was raised, on one connection to one
 //! process, under one document, and everything that it found was handled. Anything else is begun again.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
-use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt,
+    future::{FusedFuture, join_all, maybe_done, pending},
+    stream::FuturesUnordered,
+};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -28,9 +36,9 @@ const SCAN: usize = 1_000;
 /// The same where requests are not to feel it: a SCAN holds the server for as long as it runs.
 const SCAN_GENTLY: usize = 64;
 /// Keys that move together.
-const CHUNK: usize = 256;
+const CHUNK: usize = 512;
 /// Chunks of one source under way at once.
-const CHUNKS: usize = 4;
+const CHUNKS: usize = 8;
 /// Keys set aside because their target does not take them; more, and the pass begins again later.
 const MOST_ASIDE: usize = 1 << 18;
 /// How long one step of a chunk may take.
@@ -123,22 +131,23 @@ impl Mover {
         let mut fleet = Fleet::new(&self.reporter, &member.id);
         let scan = if self.limiter.is_limited() { SCAN_GENTLY } else { SCAN };
         let list = |cursor| control.scan(greeting.connection, cursor, scan);
-        let mut listing = Box::pin(list(0));
+        let mut listing = Box::pin(maybe_done(list(0)));
         loop {
-            let Some((cursor, keys)) = fleet.meanwhile(&mut listing).await? else {
+            fleet.meanwhile(&mut listing).await;
+            let Some(Some((cursor, keys))) = listing.as_mut().take_output().transpose()? else {
                 return Err(interrupted(&member.id));
             };
             if self.is_superseded() {
                 return Ok(Pass::Superseded);
             }
             // What comes next is listed while this moves.
-            listing.set(list(cursor));
+            listing.set(maybe_done(list(cursor)));
             self.reporter.seen(&member.id, keys.len());
             let leaves = |key: &Key| self.source_of(key) == Some(source);
             let keys: Vec<Key> = keys.into_iter().filter(leaves).collect();
             for chunk in keys.chunks(self.limiter.burst(CHUNK)) {
                 fleet.meanwhile(self.limiter.take(chunk.len())).await;
-                fleet.land(CHUNKS - 1).await;
+                fleet.land(CHUNKS - 1, listing.as_mut()).await;
                 if self.is_superseded() {
                     return Ok(Pass::Superseded);
                 }
@@ -149,8 +158,8 @@ impl Mover {
                 break;
             }
         }
+        fleet.land(0, listing.as_mut()).await;
         drop(listing);
-        fleet.land(0).await;
         if let Some(error) = fleet.incomplete {
             return Err(error);
         }
@@ -163,7 +172,7 @@ impl Mover {
                 }
                 self.limiter.take(chunk.len()).await;
                 fleet.depart(self.transfer(chunk.to_vec()));
-                fleet.land(0).await;
+                fleet.land(0, pin!(pending::<()>())).await;
             }
         }
         let witness =
@@ -315,12 +324,14 @@ impl<'a, F: Future<Output = Landed>> Fleet<'a, F> {
         }
     }
 
-    /// Waits until no more than so many chunks are under way.
-    async fn land(&mut self, most: usize) {
-        while self.flying.len() > most
-            && let Some(landed) = self.flying.next().await
-        {
-            self.landed(landed);
+    /// Waits until no more than so many chunks are under way; `beside` goes on meanwhile.
+    async fn land(&mut self, most: usize, mut beside: Pin<&mut impl FusedFuture>) {
+        while self.flying.len() > most {
+            tokio::select! {
+                biased;
+                Some(landed) = self.flying.next() => self.landed(landed),
+                _ = &mut beside, if !beside.is_terminated() => {}
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     mutant::Mutant,
     node::Reply,
     ring::Ring,
-    world::{Orphan, Running, Seen, World, observed},
+    world::{Message, Orphan, Running, Seen, World, observed},
 };
 
 impl Ring {
@@ -24,8 +24,8 @@ impl Ring {
                 let mut operation = Operation::new(command.clone());
                 let send = operation.start(world.sinces(view));
                 let message = world.route(view, send);
-                world.clients[at].running =
-                    Some(Running { operation, command, message, seen: Default::default() });
+                let (foreseen, seen) = Default::default();
+                world.clients[at].running = Some(Running { operation, command, message, foreseen, seen });
             }
             Action::Learn(at) => {
                 let client = &world.clients[at];
@@ -49,6 +49,15 @@ impl Ring {
                     world.clients[at].met[node] != world.nodes[node].process && !world.nodes[node].dead;
                 (unmet || self.welcome(world, node, epoch)).then_some(())?;
                 self.deliver(world, at);
+            }
+            Action::Foresee(at) => {
+                let client = &world.clients[at];
+                let running = client.running.as_ref().filter(|running| running.foreseen.is_none())?;
+                let message = world.route(client.view, running.operation.foresee()?);
+                let (node, epoch) = (message.node, message.epoch);
+                let unmet = client.met[node] != world.nodes[node].process && !world.nodes[node].dead;
+                (unmet || self.welcome(world, node, epoch)).then_some(())?;
+                self.foresee(world, at, &message);
             }
             Action::Lose(at) | Action::GiveUp(at) => {
                 let running = world.clients[at].running.as_ref()?;
@@ -76,6 +85,9 @@ impl Ring {
         let sinces = world.sinces(epoch);
         world.clients[client].view = epoch;
         let Some(mut running) = world.clients[client].running.take() else { return };
+        if !self.is(Mutant::ForeseenKept) {
+            running.foreseen = None;
+        }
         if self.is(Mutant::LostForgotten) {
             running.operation = Operation::new(running.command.clone());
         }
@@ -92,13 +104,7 @@ impl Ring {
         let Some(running) = &world.clients[client].running else { return };
         let mut message = running.message.clone();
         let node = message.node;
-        if world.clients[client].met[node] != world.nodes[node].process {
-            // A new connection: do the others know better?
-            world.clients[client].met[node] = world.nodes[node].process;
-            let known = world.nodes.iter().filter(|node| !node.dead).filter_map(|node| node.fence).max();
-            if let Some(known) = known.filter(|known| *known > message.epoch && !self.is(Mutant::NoLook)) {
-                self.adopt(world, client, known);
-            }
+        if self.meets(world, client, node, message.epoch) {
             return;
         }
         if self.is(Mutant::NewFenceOldScope) {
@@ -129,6 +135,34 @@ impl Ring {
                 self.follow(world, client, step);
             }
             Reply::Blank => {}
+        }
+    }
+
+    /// Whether this is a new connection. Then the client asks the others whether they know better.
+    fn meets(&self, world: &mut World, client: usize, node: usize, epoch: u64) -> bool {
+        if world.clients[client].met[node] == world.nodes[node].process {
+            return false;
+        }
+        world.clients[client].met[node] = world.nodes[node].process;
+        let known = world.nodes.iter().filter(|node| !node.dead).filter_map(|node| node.fence).max();
+        if let Some(known) = known.filter(|known| *known > epoch && !self.is(Mutant::NoLook)) {
+            self.adopt(world, client, known);
+        }
+        true
+    }
+
+    /// The source answers before the owner does. Anything but an outcome is as if it had not been asked.
+    fn foresee(&self, world: &mut World, client: usize, message: &Message) {
+        if self.meets(world, client, message.node, message.epoch) {
+            return;
+        }
+        let Reply::Done(outcome) = self.execute(world, message) else { return };
+        let live = matches!(outcome, Outcome::Record(_) | Outcome::Inspected(..));
+        if live && self.is(Mutant::ForeseenAlone) {
+            return self.done(world, client, outcome);
+        }
+        if let Some(running) = &mut world.clients[client].running {
+            running.foreseen = Some(outcome);
         }
     }
 
@@ -166,8 +200,13 @@ impl Ring {
                     world.clients[client].running = Some(running);
                     return self.done(world, client, Outcome::Absent);
                 }
+                let foreseen = running.foreseen.take().filter(|_| send.place == Place::Source);
                 running.message = world.route(view, send);
+                let decided = foreseen.and_then(|outcome| running.operation.foreseen(outcome));
                 world.clients[client].running = Some(running);
+                if let Some(step) = decided {
+                    self.follow(world, client, step);
+                }
             }
             Step::Done(outcome) => {
                 world.clients[client].running = Some(running);

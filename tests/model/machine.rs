@@ -16,6 +16,8 @@ pub(crate) enum Action {
     Learn(usize),
     /// The message of a client gets where it is sent, and the answer back.
     Deliver(usize),
+    /// The source answers a client that reads before the owner does.
+    Foresee(usize),
     /// The message of a client is late, and the client sends it again if it may.
     Lose(usize),
     /// The message of a client is late, and the client has no time left.
@@ -67,6 +69,7 @@ impl Ring {
             Action::Begin(_)
             | Action::Learn(_)
             | Action::Deliver(_)
+            | Action::Foresee(_)
             | Action::Lose(_)
             | Action::GiveUp(_)
             | Action::Arrive(_) => self.client(&mut world, action)?,
@@ -92,6 +95,7 @@ impl Ring {
                 Action::Begin(at),
                 Action::Learn(at),
                 Action::Deliver(at),
+                Action::Foresee(at),
                 Action::Lose(at),
                 Action::GiveUp(at),
             ]);

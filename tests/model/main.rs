@@ -145,6 +145,8 @@ mutants! {
     any_incarnation: AnyIncarnation in target_wiped_with_a_loss,
     no_look: NoLook in source_restored_small,
     no_last_look: NoLastLook in back_with_a_loss,
+    foreseen_alone: ForeseenAlone in target_wiped_with_a_loss,
+    foreseen_kept: ForeseenKept in target_wiped_with_a_loss,
     blind_twice: BlindTwice in set_and_delete,
     lost_forgotten: LostForgotten in update,
     new_fence_old_scope: NewFenceOldScope in set_and_delete,

@@ -55,6 +55,10 @@ pub(crate) enum Mutant {
     NoLook,
     /// A reader that misses at owner and source does not look at the owner again.
     NoLastLook,
+    /// What the source answers a reader counts, whatever the owner has.
+    ForeseenAlone,
+    /// What the source answered under an older document counts under a newer one.
+    ForeseenKept,
     /// A blind write whose answer was lost is sent again.
     BlindTwice,
     /// What it knows of lost answers an operation forgets under a new document.
@@ -66,7 +70,7 @@ pub(crate) enum Mutant {
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Mutant; 30] = [
+    pub(crate) const ALL: [Mutant; 32] = [
         Mutant::NoFenceForReads,
         Mutant::NoFenceForWrites,
         Mutant::NoFenceForFetch,
@@ -93,6 +97,8 @@ impl Mutant {
         Mutant::AnyIncarnation,
         Mutant::NoLook,
         Mutant::NoLastLook,
+        Mutant::ForeseenAlone,
+        Mutant::ForeseenKept,
         Mutant::BlindTwice,
         Mutant::LostForgotten,
         Mutant::NewFenceOldScope,

@@ -73,6 +73,8 @@ pub(crate) struct Running {
     pub(crate) operation: Operation,
     pub(crate) command: Command,
     pub(crate) message: Message,
+    /// What the source has answered already.
+    pub(crate) foreseen: Option<Outcome>,
     /// Every state of the session since it began.
     pub(crate) seen: BTreeSet<Seen>,
 }

@@ -16,7 +16,7 @@ local texts = {}
 local function text(number)
   local known = texts[number]
   if not known then
-    known = string.format('%.0f', number)
+    known = string.format('%d', number)
     texts[number] = known
   end
   return known
@@ -24,7 +24,7 @@ end
 
 -- Answers: a positive number is the version of the record after the operation.
 local ABSENT, DELETED, EXISTS, PENDING, APPLIED_0 = 0, -1, -2, -3, -4
-local CONFLICT, INSPECTED, FAILED, UNEXPECTED, FETCHED, RECORD = 1, 2, 3, 4, 5, 6
+local CONFLICT, INSPECTED, FAILED, UNEXPECTED, RECORD = 1, 2, 3, 4, 5
 
 local function applied(version)
   if version == 0 then return APPLIED_0 end
@@ -154,16 +154,6 @@ local function recheck(since, key)
   return {RECORD, record}
 end
 
-local function fetch(since, key)
-  local record = call('GET', key) or ''
-  local header = sub(record, 1, 36)
-  local kind, _, deadline = look(header, since)
-  if kind == '' then return ABSENT end
-  if kind == 'G' then return {UNEXPECTED, header} end
-  if kind ~= 'T' and deadline < now then return ABSENT end
-  return {FETCHED, record, now + left(key, deadline)}
-end
-
 -- Never overwrites a record. Garbage gives way to a log-out ('M') only, which must also pass a node that is out of memory.
 local function install(how, since, key, expires, deadline, version, head, payload)
   local header
@@ -211,7 +201,6 @@ local function operate(key, what, payload)
   if how == 'i' then return inspect(since, key) end
   if how == 'r' then return recheck(since, key) end
   if how == 'd' or how == 'D' then return delete(how, mode, since, key, a, b, sub(what, 29)) end
-  if how == 'f' then return fetch(since, key) end
   if how == 'm' or how == 'M' then return install(how, since, key, a, b, version, sub(what, 29), payload) end
   if how == 'l' then return release(since, key) end
   if how == 'e' then return erase(key) end

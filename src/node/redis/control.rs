@@ -2,7 +2,10 @@
 
 use redis::{Cmd, Value};
 
-use super::{failure, link::RedisLink};
+use super::{
+    failure,
+    link::{RedisLink, pipeline},
+};
 use crate::{
     node::{Failure, Survey, Surveyed},
     protocol::{Ballot, Control, ControlReply, Slot, Standing},
@@ -16,10 +19,10 @@ pub(super) const SOURCE: &str = include_str!("control.lua");
 impl RedisLink {
     pub(super) async fn execute_control(&mut self, control: &Control) -> Result<ControlReply, Failure> {
         let command = encode(&self.shared.control_hash, &self.shared.keys, control);
-        let value = self.one(&command).await?;
+        let value = self.one(command.clone()).await?;
         let value = match value {
             Value::ServerError(error) if error.code() == "NOSCRIPT" => {
-                self.one(&super::link::with_source(&command, SOURCE)).await?
+                self.one(super::link::with_source(&command, SOURCE)).await?
             }
             value => value,
         };
@@ -35,12 +38,12 @@ impl RedisLink {
             Survey::Scan { cursor, count } => {
                 let mut command = redis::cmd("SCAN");
                 command.arg(*cursor).arg("MATCH").arg(beginning_with(&prefix)).arg("COUNT").arg(*count);
-                let value = self.one(&command).await?;
+                let value = self.one(command).await?;
                 decode_scan(unless_error(&self.shared.id, value)?, &prefix)
             }
             Survey::Weigh(keys) => self.weigh(keys).await?,
             Survey::Count => {
-                let value = self.one(&redis::cmd("DBSIZE")).await?;
+                let value = self.one(redis::cmd("DBSIZE")).await?;
                 match unless_error(&self.shared.id, value)? {
                     Value::Int(count) => u64::try_from(count).ok().map(Surveyed::Count),
                     _ => None,
@@ -51,13 +54,12 @@ impl RedisLink {
     }
 
     async fn weigh(&mut self, keys: &[Key]) -> Result<Option<Surveyed>, Failure> {
-        let commands: Vec<Cmd> =
-            keys.iter().map(|key| redis::cmd("STRLEN").arg(key.as_bytes()).to_owned()).collect();
-        if commands.is_empty() {
+        let lengths = keys.iter().map(|key| redis::cmd("STRLEN").arg(key.as_bytes()).to_owned());
+        if keys.is_empty() {
             return Ok(Some(Surveyed::Weights(Vec::new())));
         }
-        let mut weights = Vec::with_capacity(commands.len());
-        for value in self.send(commands.iter()).await? {
+        let mut weights = Vec::with_capacity(keys.len());
+        for value in self.send(&pipeline(lengths)).await? {
             weights.push(match value {
                 // Something else stands under the key: no record.
                 Value::ServerError(error) if error.code() == "WRONGTYPE" => 0,
@@ -69,8 +71,8 @@ impl RedisLink {
         Ok(Some(Surveyed::Weights(weights)))
     }
 
-    async fn one(&mut self, command: &Cmd) -> Result<Value, Failure> {
-        let mut values = self.send(std::iter::once(command)).await?;
+    async fn one(&mut self, command: Cmd) -> Result<Value, Failure> {
+        let mut values = self.send(&pipeline([command])).await?;
         Ok(values.pop().unwrap_or(Value::Nil))
     }
 }

@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     address::{Place, RedisAddress},
     control, failure,
-    link::{RedisLink, Shared},
+    link::{RedisLink, Shared, pipeline},
     script,
 };
 use crate::{
@@ -99,7 +99,7 @@ impl RedisTransport {
     /// Asks everything in one round trip, then judges what came back, worst first.
     async fn examine(&self, link: &mut RedisLink) -> Result<([String; 2], Hello), Error> {
         let asked = Instant::now();
-        let commands = [
+        let commands = pipeline([
             redis::cmd("INFO"),
             redis::cmd("TIME"),
             redis::cmd("SCRIPT").arg("LOAD").arg(script::SOURCE).to_owned(),
@@ -107,8 +107,8 @@ impl RedisTransport {
             redis::cmd("GET").arg(&self.keys.node).to_owned(),
             redis::cmd("GET").arg(&self.keys.incarnation).to_owned(),
             redis::cmd("GET").arg(&self.keys.fence).to_owned(),
-        ];
-        let answers = link.send(commands.iter()).await.map_err(Failure::into_error)?;
+        ]);
+        let answers = link.send(&commands).await.map_err(Failure::into_error)?;
         let mut answers = answers.into_iter();
         let mut next = || match answers.next() {
             Some(Value::ServerError(error)) => Err(failure::of_server(&self.id, &error)),

@@ -1,6 +1,7 @@
 //! The connection, and batches as commands.
 
 use std::{
+    ops::Range,
     pin::pin,
     sync::{
         Arc,
@@ -11,11 +12,11 @@ use std::{
 use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
 use tokio::sync::watch;
 
-use super::{control, failure, script};
+use super::{control, failure, script, snapshot};
 use crate::{
     error::{Error, ErrorKind},
-    node::{Batch, BatchReply, Failure, Link, Survey, Surveyed},
-    protocol::{Control, ControlReply, Outcome, Standing},
+    node::{Batch, BatchReply, Failure, Kind, Link, Survey, Surveyed},
+    protocol::{Control, ControlReply, Outcome, Scope, Standing},
     ring::NodeId,
     topology::{Fence, MetaKeys},
 };
@@ -39,42 +40,56 @@ pub(super) struct Shared {
     pub(super) closed: watch::Receiver<()>,
 }
 
-/// One command for each batch.
+/// Batches as commands.
 pub(crate) struct Parcel {
-    commands: Vec<Packed>,
+    batches: Vec<Packed>,
+    commands: Pipeline,
 }
 
+/// How to read the answers to a batch.
 pub(super) struct Packed {
-    pub(super) command: Cmd,
-    pub(super) fence: [u8; Fence::LEN],
-    pub(super) reads: bool,
-    pub(super) requests: usize,
+    /// Its commands among those of the parcel; more than one for fetches.
+    pub(super) commands: Range<usize>,
+    pub(super) fence: Fence,
+    pub(super) kind: Kind,
+    /// One for each request.
+    pub(super) scopes: Vec<Scope>,
 }
 
 impl Link for RedisLink {
     type Parcel = Parcel;
 
     fn pack(&self, batches: &[Batch<'_>]) -> Parcel {
-        Parcel { commands: batches.iter().map(|batch| self.pack_one(batch)).collect() }
+        let mut commands = Pipeline::with_capacity(batches.len());
+        let batches = batches.iter().map(|batch| self.pack_one(batch, &mut commands)).collect();
+        Parcel { batches, commands }
     }
 
     async fn exchange(mut self, parcel: Parcel) -> Vec<BatchReply> {
-        let commands = parcel.commands;
+        let Parcel { batches, commands } = parcel;
         if self.shared.closed.has_changed().is_err() {
             let error = Error::at(ErrorKind::Unavailable, &self.shared.id, "the connection was closed");
-            return commands.iter().map(|_| BatchReply::Closed(error.clone())).collect();
+            return batches.iter().map(|_| BatchReply::Closed(error.clone())).collect();
         }
         let counted = self.shared.seq.load(Relaxed);
-        let values = match self.send(commands.iter().map(|packed| &packed.command)).await {
-            Ok(values) => values,
-            Err(failure) => return commands.iter().map(|_| BatchReply::Broken(failure.clone())).collect(),
+        let mut values = match self.send(&commands).await {
+            Ok(values) => values.into_iter(),
+            Err(failure) => return batches.iter().map(|_| BatchReply::Broken(failure.clone())).collect(),
         };
-        let mut replies = Vec::with_capacity(values.len());
-        for (packed, value) in commands.iter().zip(values) {
+        let mut replies = Vec::with_capacity(batches.len());
+        for packed in &batches {
+            let mut answers = values.by_ref().take(packed.commands.len());
+            let value = match packed.kind {
+                Kind::Fetch => Value::Array(answers.collect()),
+                _ => answers.next().unwrap_or(Value::Nil),
+            };
             replies.push(match value {
                 // The server has forgotten the script: send it whole, which makes it known again.
                 Value::ServerError(error) if error.code() == "NOSCRIPT" => {
-                    match self.send(std::iter::once(&with_source(&packed.command, script::SOURCE))).await {
+                    let commands =
+                        commands.cmd_iter().skip(packed.commands.start).take(packed.commands.len());
+                    let whole = pipeline(commands.map(|command| with_source(command, script::SOURCE)));
+                    match self.send(&whole).await {
                         Ok(mut values) => self.decode(packed, values.pop().unwrap_or(Value::Nil)),
                         Err(failure) => BatchReply::Broken(failure),
                     }
@@ -97,8 +112,10 @@ impl Link for RedisLink {
     }
 
     async fn probe(mut self) -> Result<Option<Vec<u8>>, Error> {
-        let commands = [redis::cmd("ROLE"), redis::cmd("GET").arg(&self.shared.keys.fence).to_owned()];
-        let mut values = self.send(commands.iter()).await.map_err(Failure::into_error)?.into_iter();
+        let commands =
+            pipeline([redis::cmd("ROLE"), redis::cmd("GET").arg(&self.shared.keys.fence).to_owned()]);
+        let values = self.send(&commands).await.map_err(Failure::into_error)?;
+        let mut values = values.into_iter();
         if let Some(Value::Array(role)) = values.next()
             && !matches!(role.first(), Some(Value::BulkString(name)) if name == b"master")
         {
@@ -114,55 +131,52 @@ impl Link for RedisLink {
 }
 
 impl RedisLink {
-    fn pack_one(&self, batch: &Batch<'_>) -> Packed {
-        let fence = batch.fence.encode();
-        let keys = &self.shared.keys;
-        let requests = batch.requests.len();
-        let command = if batch.reads {
-            let mut command = Cmd::with_capacity(3 + requests, 8 + 96 + 30 * requests);
-            command.arg("MGET").arg(&keys.fence).arg(&keys.seq);
-            for waiting in batch.requests {
-                command.arg(waiting.request.key.as_bytes());
+    fn pack_one(&self, batch: &Batch<'_>, commands: &mut Pipeline) -> Packed {
+        let (keys, requests) = (&self.shared.keys, batch.requests);
+        let start = commands.len();
+        match batch.kind {
+            Kind::Read => {
+                let mut command = Cmd::with_capacity(3 + requests.len(), 8 + 96 + 30 * requests.len());
+                command.arg("MGET").arg(&keys.fence).arg(&keys.seq);
+                for waiting in requests {
+                    command.arg(waiting.request.key.as_bytes());
+                }
+                commands.add_command(command);
             }
-            command
-        } else {
-            let payloads: usize = batch.requests.iter().map(|waiting| waiting.request.weight()).sum();
-            let mut command = Cmd::with_capacity(6 + 3 * requests, 160 + 80 * requests + payloads);
-            command.arg("EVALSHA").arg(&self.shared.script_hash).arg(2 + requests);
-            command.arg(&keys.fence).arg(&keys.seq);
-            for waiting in batch.requests {
-                command.arg(waiting.request.key.as_bytes());
+            Kind::Fetch => snapshot::pack(keys, requests, commands),
+            Kind::Script => {
+                let payloads: usize = requests.iter().map(|waiting| waiting.request.weight()).sum();
+                let count = requests.len();
+                let mut command = Cmd::with_capacity(6 + 3 * count, 160 + 80 * count + payloads);
+                command.arg("EVALSHA").arg(&self.shared.script_hash).arg(2 + count);
+                command.arg(&keys.fence).arg(&keys.seq);
+                for waiting in requests {
+                    command.arg(waiting.request.key.as_bytes());
+                }
+                command.arg(batch.fence.encode().as_slice());
+                for waiting in requests {
+                    let (instruction, payload) =
+                        script::encode(&waiting.request.command, batch.fence.epoch, waiting.request.scope);
+                    command.arg(instruction.as_slice()).arg(payload);
+                }
+                commands.add_command(command);
             }
-            command.arg(fence.as_slice());
-            for waiting in batch.requests {
-                let (instruction, payload) =
-                    script::encode(&waiting.request.command, batch.fence.epoch, waiting.request.scope);
-                command.arg(instruction.as_slice()).arg(payload);
-            }
-            command
-        };
-        Packed { command, fence, reads: batch.reads, requests }
+        }
+        let scopes = requests.iter().map(|waiting| waiting.request.scope).collect();
+        Packed { commands: start..commands.len(), fence: *batch.fence, kind: batch.kind, scopes }
     }
 
     /// Sends commands in one go. An error means that the connection is of no use any more.
-    pub(super) async fn send<'a>(
-        &mut self,
-        mut commands: impl ExactSizeIterator<Item = &'a Cmd>,
-    ) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn send(&mut self, commands: &Pipeline) -> Result<Vec<Value>, Failure> {
         let (id, place) = (&self.shared.id, &self.shared.place);
         let connection = &mut self.connection;
         let mut sent = pin!(async {
             if commands.len() == 1
-                && let Some(command) = commands.next()
+                && let Some(command) = commands.cmd_iter().next()
             {
                 connection.send_packed_command(command).await.map(|value| vec![value])
             } else {
-                let count = commands.len();
-                let mut pipeline = Pipeline::with_capacity(count);
-                for command in commands {
-                    pipeline.add_command(command.clone());
-                }
-                connection.send_packed_commands(&pipeline, 0, count).await
+                connection.send_packed_commands(commands, 0, commands.len()).await
             }
         });
         // A command that comes to the driver just as it ends may never be answered, not even with an error. What the
@@ -212,26 +226,38 @@ impl Packed {
     fn seq(&self, value: &Value) -> Option<u64> {
         let Value::Array(values) = value else { return None };
         match &values[..] {
-            [Value::BulkString(fence), seq, ..] if self.reads && *fence == self.fence => match seq {
-                Value::BulkString(digits) => std::str::from_utf8(digits).ok()?.parse().ok(),
-                _ => Some(0),
-            },
+            [Value::BulkString(fence), seq, ..]
+                if self.kind == Kind::Read && *fence == self.fence.encode() =>
+            {
+                match seq {
+                    Value::BulkString(digits) => std::str::from_utf8(digits).ok()?.parse().ok(),
+                    _ => Some(0),
+                }
+            }
             // Zero: this batch wrote nothing.
-            [Value::Int(seq @ 1..), ..] if !self.reads => Some(*seq as u64),
+            [Value::Int(seq @ 1..), ..] if self.kind == Kind::Script => Some(*seq as u64),
             _ => None,
         }
     }
 
     /// What the answer to the command means; `None` for what Redis never answers to it.
     pub(super) fn decode(&self, id: &NodeId, value: Value) -> Option<BatchReply> {
+        let reads = match self.kind {
+            Kind::Fetch => match value {
+                Value::Array(answers) => return snapshot::decode(id, &self.fence, &self.scopes, answers),
+                _ => return None,
+            },
+            kind => kind == Kind::Read,
+        };
+        let requests = self.scopes.len();
         let answers = match value {
             Value::ServerError(error) => return Some(failure::of_batch(id, &error)),
-            Value::Nil if !self.reads => return Some(BatchReply::Refused(None)),
-            Value::BulkString(stored) if !self.reads => return Some(BatchReply::Refused(Some(stored))),
-            Value::Array(values) if self.reads && values.len() == self.requests + 2 => {
+            Value::Nil if !reads => return Some(BatchReply::Refused(None)),
+            Value::BulkString(stored) if !reads => return Some(BatchReply::Refused(Some(stored))),
+            Value::Array(values) if reads && values.len() == requests + 2 => {
                 let mut values = values.into_iter();
                 match values.next() {
-                    Some(Value::BulkString(stored)) if stored == self.fence => {}
+                    Some(Value::BulkString(stored)) if stored == self.fence.encode() => {}
                     Some(Value::BulkString(stored)) => return Some(BatchReply::Refused(Some(stored))),
                     _ => return Some(BatchReply::Refused(None)),
                 }
@@ -242,7 +268,7 @@ impl Packed {
                 });
                 records.collect::<Option<Vec<_>>>()
             }
-            Value::Array(values) if !self.reads && values.len() == self.requests + 1 => {
+            Value::Array(values) if !reads && values.len() == requests + 1 => {
                 // The server has become a replica: its reads are no longer to be trusted either.
                 let demoted =
                     values.iter().find_map(script::read_only).map(|text| failure::read_only(id, &text));
@@ -256,6 +282,15 @@ impl Packed {
         };
         answers.map(BatchReply::Done)
     }
+}
+
+/// Commands that are sent in one go.
+pub(super) fn pipeline(commands: impl IntoIterator<Item = Cmd>) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for command in commands {
+        pipeline.add_command(command);
+    }
+    pipeline
 }
 
 /// The same call with the script's text in the place of its hash.

@@ -3,6 +3,7 @@
 //! - `address`: the parsed address
 //! - `handshake`: is this the right server, and is it fit to hold sessions?
 //! - `link`: the connection, and batches as commands
+//! - `snapshot`: records and how long they live, read together
 //! - `script`: `batch.lua`, what goes into it and what comes out
 //! - `control`: `control.lua`, the same, and questions about what the server holds
 //! - `failure`: what the server's errors mean to us
@@ -15,6 +16,7 @@ mod handshake;
 mod link;
 pub(crate) mod raw;
 mod script;
+mod snapshot;
 
 pub(crate) use self::{
     address::RedisAddress,

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use redis::Cmd;
 use tokio::time::Instant;
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    node::{BatchReply, Clocks},
+    node::{BatchReply, Clocks, Kind as BatchKind},
     protocol::{Command, Condition, Delete, Install, Mode, Scope, Write},
     record::{Header, Kind},
     ring::NodeId,
@@ -26,12 +25,12 @@ pub(crate) fn batch_reply(
     id: &NodeId,
     answer: &[u8],
     fence: &Fence,
-    reads: bool,
+    kind: BatchKind,
     requests: usize,
 ) -> Option<BatchReply> {
     let value = redis::parse_redis_value(answer).ok()?;
-    let packed = Packed { command: Cmd::new(), fence: fence.encode(), reads, requests };
-    packed.decode(id, value)
+    let scopes = vec![Scope::new(Epoch::FIRST, Mode::Settled); requests];
+    Packed { commands: 0..1, fence: *fence, kind, scopes }.decode(id, value)
 }
 
 /// What the handshake makes of the answers to INFO and TIME, beside a node whose clock says `other`.
@@ -112,7 +111,6 @@ pub(crate) fn command(bytes: &Instruction, payload: Bytes) -> Option<(Command, E
         b'v' => write(Condition::Version(version)),
         b'd' => delete(false),
         b'D' => delete(true),
-        b'f' => unstamped(Command::Fetch),
         b'm' => install(false),
         b'M' => install(true),
         b'l' => unstamped(Command::Release),

@@ -22,8 +22,8 @@ pub(super) fn encode(command: &Command, stamp: Epoch, scope: Scope) -> (Instruct
     let no_head = [0; Header::CLIENT_LEN];
     let mut payload = &[][..];
     let (how, a, b, version, head) = match command {
-        // Reads go by MGET; as part of a script, a recheck says as much.
-        Command::Read | Command::Recheck => (b'r', 0, 0, 0, no_head),
+        // Reads and fetches go by themselves; as part of a script, a recheck says as much.
+        Command::Read | Command::Fetch | Command::Recheck => (b'r', 0, 0, 0, no_head),
         Command::Inspect => (b'i', 0, 0, 0, no_head),
         Command::Touch(idle) => (b't', *idle, 0, 0, no_head),
         Command::Delete(delete) => {
@@ -42,7 +42,6 @@ pub(super) fn encode(command: &Command, stamp: Epoch, scope: Scope) -> (Instruct
             let head = write.header(0, 0, stamp).encode_client_part();
             (how, write.idle, write.absolute, version, head)
         }
-        Command::Fetch => (b'f', 0, 0, 0, no_head),
         Command::Install(install) => {
             let how = if install.for_logout { b'M' } else { b'm' };
             let header = install.header(stamp);
@@ -100,10 +99,7 @@ fn decode_parts(id: &NodeId, parts: Vec<Value>) -> Option<Answer> {
             failure::of_operation(id, &String::from_utf8_lossy(&text))
         }
         (Value::Int(4), Value::BulkString(first), None) => Ok(Outcome::Unexpected(first)),
-        (Value::Int(5), Value::BulkString(record), Some(Value::Int(deadline @ 0..))) => {
-            Ok(Outcome::Fetched { record, deadline: deadline as Millis })
-        }
-        (Value::Int(6), Value::BulkString(record), None) => Ok(Outcome::Record(record)),
+        (Value::Int(5), Value::BulkString(record), None) => Ok(Outcome::Record(record)),
         _ => return None,
     })
 }
