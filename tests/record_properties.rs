@@ -431,7 +431,7 @@ fn the_document_has_the_fence_of_the_library() {
 
 #[test]
 fn the_document_has_the_instructions_of_the_library() {
-    for how in *b"ritcsuvdDfmMle" {
+    for how in *b"ritcsuvdDmMle" {
         let version = if b"vmM".contains(&how) { 1_700_000_000_000 } else { 0 };
         let bytes = example_instruction(how, version);
         let payload = if b"csuvmM".contains(&how) { &b"{}"[..] } else { b"" };
