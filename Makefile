@@ -2,13 +2,13 @@
 # installs where there is none.
 
 CARGO ?= cargo
-# How long `make fuzz` stays with each target, and `make chaos` with each policy.
+# How long `make fuzz` stays with each target, `make soak` runs, and `make chaos` stays with each policy.
 SECONDS ?= 30
 # How many states `make model` generates for each scenario, at most.
 STATES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit bench fuzz chaos model server
+.PHONY: help demo test lint audit bench fuzz soak chaos model server
 
 help: ## this list
 	@echo "make demo               100,000 log-ins on three servers, start to finish (NODES=... for your own)"
@@ -18,6 +18,7 @@ help: ## this list
 	@echo "make audit              licences, sources and advisories (cargo-deny)"
 	@echo "make bench              benchmarks (criterion)"
 	@echo "make fuzz SECONDS=30    each fuzz target for so long (needs a nightly toolchain)"
+	@echo "make soak SECONDS=600   the simulation, seed after seed, for so long; SEED=n says where to begin"
 	@echo "make chaos SECONDS=60   real servers, clients and resizes that die, hang and forget; SEED=n repeats a run"
 	@echo "make model STATES=...   the model of the resize protocol, for longer than a test may take"
 	@echo ".ci/run                 lint, test and audit"
@@ -48,6 +49,9 @@ bench: server
 
 fuzz:
 	@CARGO="$(CARGO)" scripts/fuzz.sh $(SECONDS)
+
+soak:
+	@CARGO="$(CARGO)" scripts/soak.sh $(SECONDS) $(SEED)
 
 chaos: server
 	$(CARGO) run --release --locked -p chaos -- run --seconds $(SECONDS) --policy both $(if $(SEED),--seed $(SEED))

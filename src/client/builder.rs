@@ -21,8 +21,10 @@ const PATIENCE: u32 = 5;
 
 /// Describes a ring and how to use it. Every option has a default that is right for most.
 ///
-/// All applications that use a ring give it the same name, nodes, weights and placement; one that differs is
-/// refused by the nodes instead of splitting the sessions.
+/// All applications that use a ring give it the same name. The nodes are where to find it: the first application founds the
+/// ring with them, their weights and this placement; all others take over what the nodes say, and
+/// [`SessionRing::warnings`] tells them where their list differs. After that, nodes come and go by
+/// [`SessionRing::add_node`] and its siblings.
 #[derive(Clone)]
 pub struct Builder {
     name: String,

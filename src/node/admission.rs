@@ -37,7 +37,8 @@ pub(crate) fn refused(id: &NodeId, fence: &Fence, stored: Option<&[u8]>) -> Erro
         ),
         Verdict::Foreign(other) if other.cluster == fence.cluster => configuration(format!(
             "it belongs to this ring with other members, weights or placement (it holds {other}, this \
-             application has {fence}); give every application the same node list; nothing was changed"
+             application has {fence}): give every application the same node list, and start this one again if \
+             the servers lost their memories and the ring was founded anew; nothing was changed"
         )),
         Verdict::Foreign(other) => configuration(format!(
             "it belongs to another ring (it holds {other}, this application has {fence}); check the address \

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     limiter::Limiter,
-    mover::{Mover, Pass, Witness},
+    mover::{Mover, Pass, Witness, scanned_at_once},
     progress::{Phase, Reporter},
     steps::{Step, reached},
 };
@@ -25,8 +25,6 @@ use crate::{
 
 /// Between two attempts to have the stable document decided.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Keys listed, and deleted, together.
-const CLEANED: usize = 500;
 
 /// Drives the resize that is under way until the ring is stable.
 pub(super) async fn conduct(keeper: Arc<Keeper>, rate: Option<u32>, reporter: Arc<Reporter>) -> Result<()> {
@@ -143,8 +141,8 @@ async fn clean_one(
     }
     let node = keeper.open_handle(member, &limits(keeper, true));
     let connection = control.greet().await?.connection;
-    let mut cursor = 0;
-    while let Some((next, keys)) = control.scan(connection, cursor, CLEANED).await? {
+    let (mut cursor, scan) = (0, scanned_at_once(limiter));
+    while let Some((next, keys)) = control.scan(connection, cursor, scan).await? {
         let own = |key: &Key| document.members()[document.tenure(key.token()).owner.get()].id == member.id;
         let strangers = keys.into_iter().filter(|key| !own(key));
         let erase = strangers.map(|key| Request {

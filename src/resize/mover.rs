@@ -46,6 +46,11 @@ const STEP: Duration = Duration::from_secs(5);
 /// Between two attempts at what does not go on.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Keys to ask for with one SCAN, at this pace.
+pub(super) fn scanned_at_once(limiter: &Limiter) -> usize {
+    if limiter.is_limited() { SCAN_GENTLY } else { SCAN }
+}
+
 /// Carries out one document.
 pub(super) struct Mover {
     pub(super) keeper: Arc<Keeper>,
@@ -129,7 +134,7 @@ impl Mover {
         self.reporter.pass(&member.id, keys, self.moving_share(source));
 
         let mut fleet = Fleet::new(&self.reporter, &member.id);
-        let scan = if self.limiter.is_limited() { SCAN_GENTLY } else { SCAN };
+        let scan = scanned_at_once(&self.limiter);
         let list = |cursor| control.scan(greeting.connection, cursor, scan);
         let mut listing = Box::pin(maybe_done(list(0)));
         loop {

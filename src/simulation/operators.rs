@@ -274,7 +274,12 @@ impl Crew {
                     let back = dice.millis(20, 3_000);
                     self.clone().later(back, server, Fault::Crash(memory, dice.millis(200, 4_000)));
                 }
-                72..76 if climate.lossy && self.others_are_well(server) && !self.is_gone(server) => {
+                72..76
+                    if climate.lossy
+                        && self.others_are_well(server)
+                        && !self.is_gone(server)
+                        && !self.world.would_forget(server) =>
+                {
                     self.world.flush(server);
                     self.returned(server, Returning::Discard);
                     let crew = self.clone();
@@ -318,7 +323,7 @@ impl Crew {
 
     /// What a server has when it comes back.
     fn memory(&self, dice: &mut Dice, server: &str) -> Memory {
-        if !self.climate.lossy || !self.others_are_well(server) {
+        if !self.climate.lossy || !self.others_are_well(server) || self.world.would_forget(server) {
             return Memory::Everything;
         }
         match dice.below(10) {
@@ -394,7 +399,7 @@ impl Crew {
         let process = self.world.with(|inner| inner.servers[server].contents.process());
         let readmitted = app.ring.readmit(server, returning).await;
         self.world.say(|| format!("{server} is readmitted ({returning:?}): {readmitted:?}"));
-        if returning == Returning::Discard && self.climate.lossy {
+        if returning == Returning::Discard {
             self.world.give_up(server, since, before.as_ref(), Loss::Everything);
         }
         let done = match readmitted {

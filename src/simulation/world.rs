@@ -17,7 +17,7 @@ use crate::{
     node::simulated::{Question, Response},
     protocol::{Command, Outcome},
     record::Key,
-    topology::{Document, MetaKeys},
+    topology::{Document, DocumentMember, MetaKeys},
 };
 
 /// The ring of every simulation.
@@ -150,6 +150,21 @@ impl World {
     /// The newest document that any server holds, alive or not.
     pub(super) fn newest(&self) -> Option<Document> {
         self.with(|inner| newest(&mut inner.servers, &self.keys))
+    }
+
+    /// Whether half of the members or more would be without their memories if this server lost its own, too. Then nobody
+    /// may be left who knows what was decided, and the library promises nothing; see docs/reliability.md.
+    pub(super) fn would_forget(&self, name: &str) -> bool {
+        self.with(|inner| {
+            let Some(newest) = newest(&mut inner.servers, &self.keys) else { return true };
+            let mut forgetful = |member: &DocumentMember| {
+                let server = inner.servers.get_mut(member.id.as_str());
+                member.id.as_str() == name
+                    || server.is_none_or(|server| server.document(&self.keys).as_ref() != Some(&newest))
+            };
+            let lost = newest.members().iter().filter(|member| forgetful(member)).count();
+            newest.member(&name.parse().expect("a name")).is_some() && 2 * lost >= newest.members().len()
+        })
     }
 
     pub(super) fn crash(&self, name: &str) {
