@@ -184,14 +184,13 @@ impl SessionRing {
                 return Err(Error::at(ErrorKind::Configuration, &node, "the ring has no such node"));
             };
             let after = keeper.store().readmit(&document, &node, held).await?;
-            // Somebody else's decision counts if it is about this node, too: otherwise the ring goes on to refuse it.
-            let is_readmitted = after == document
-                || after.member(&node).is_some_and(|(_, now)| match returning {
-                    Returning::Discard => now.incarnation != before.incarnation,
-                    Returning::Keep => now.process != before.process,
-                });
-            keeper.adopt(after);
-            if is_readmitted {
+            // Somebody else's decision counts if it is about this node, too, and about what it is now.
+            let is_another = after.member(&node).is_some_and(|(_, now)| match returning {
+                Returning::Discard => now.incarnation != before.incarnation,
+                Returning::Keep => now.process != before.process,
+            });
+            keeper.adopt(after.clone());
+            if after == document || is_another && keeper.store().is_readmitted(&after, &node).await? {
                 return Ok(());
             }
         }

@@ -409,14 +409,26 @@ impl Crew {
                 self.returning.lock().insert(server, Returning::Discard);
                 return false;
             }
-            // It is no member, so there is nothing to readmit.
-            Err(error) => error.is_configuration() && error.to_string().contains("no such node"),
+            // It is no member, so there is nothing to readmit; unless somebody who had it join is not yet at the end.
+            Err(error) => return error.is_configuration() && error.to_string().contains("no such node"),
         };
         let same = process == self.world.with(|inner| inner.servers[server].contents.process());
         if done && same && !app.is_dead() {
             self.returning.lock().remove(server);
         }
         done
+    }
+
+    /// Looks at all that came back; and says which the ring goes on to refuse.
+    pub(super) async fn readmit_all(&self) -> Vec<&'static str> {
+        let names: Vec<_> = self.returning.lock().keys().copied().collect();
+        let mut out = Vec::new();
+        for name in names {
+            if !self.readmit(name).await {
+                out.push(name);
+            }
+        }
+        out
     }
 
     /// A server is gone for good.
@@ -428,6 +440,9 @@ impl Crew {
                 .is_some_and(|document| document.members().iter().any(|m| m.id.as_str() == server))
         };
         if members < 3 || !self.others_are_well(server) || self.gone.lock().is_some() || !is_member() {
+            return;
+        }
+        if self.world.would_forget(server) {
             return;
         }
         *self.gone.lock() = Some(server);
@@ -491,17 +506,14 @@ impl Crew {
             }
         }
         loop {
-            let names: Vec<_> = self.returning.lock().keys().copied().collect();
-            if names.is_empty() {
-                break;
-            }
             // One may have to wait for another.
-            for name in &names {
-                self.readmit(name).await;
+            let out = self.readmit_all().await;
+            if out.is_empty() {
+                break;
             }
             sleep(Duration::from_millis(200)).await;
             if Instant::now() > until {
-                return Err(format!("{names:?} cannot be readmitted though all nodes are up"));
+                return Err(format!("{out:?} cannot be readmitted though all nodes are up"));
             }
         }
         while !self.forget().await {

@@ -84,8 +84,28 @@ impl NodeStore {
                 }
             }
         };
-        match self.raise_node(&decided, id).await {
-            Stand::Obeys => Ok(decided),
+        self.take_into_use(&decided, id).await?;
+        Ok(decided)
+    }
+
+    /// Whether a member that somebody else has readmitted is in use by now. It is not if he readmitted a memory, or a
+    /// process, that is gone since.
+    ///
+    /// # Errors
+    /// As [`readmit`](NodeStore::readmit).
+    pub(crate) async fn is_readmitted(&self, document: &Document, id: &NodeId) -> Result<bool> {
+        let Some((_, member)) = document.member(id) else { return Ok(false) };
+        let Enlisted { incarnation, process } = self.mark(id, &member.address).await?;
+        if (member.incarnation, member.process) != (incarnation, process) {
+            return Ok(false);
+        }
+        self.take_into_use(document, id).await?;
+        Ok(true)
+    }
+
+    async fn take_into_use(&self, document: &Document, id: &NodeId) -> Result<()> {
+        match self.raise_node(document, id).await {
+            Stand::Obeys => Ok(()),
             Stand::Foreign(error) => Err(error),
             stand => Err(Error::at(ErrorKind::Unavailable, id, format!("it cannot be used yet: {stand}"))),
         }
