@@ -164,7 +164,8 @@ impl SessionRing {
     }
 
     /// Takes up a node again that was restarted, replaced by a replica or lost its memory: in a [strict](crate::Builder::strict)
-    /// ring nobody else does.
+    /// ring nobody else does. May be called again, and changes nothing if the node is in use as the process that the ring
+    /// knows: so an attempt that failed, and came to its end later, costs nothing of what was written since.
     ///
     /// # Errors
     /// [`is_configuration`](Error::is_configuration): no such node.

@@ -129,12 +129,14 @@ impl NodeStore {
         if decode_fence(id, fence)?.epoch > document.epoch() {
             return Ok(Return::Newer);
         }
-        let is_the_same = standing.incarnation == Some(member.incarnation);
+        let known = Enlisted { incarnation: member.incarnation, process: member.process };
+        let is_the_same = standing.incarnation == Some(known.incarnation);
         match held {
             Held::Keep => Ok(Return::As(enlisted)),
-            Held::Nothing if is_the_same => {
-                Ok(Return::As(Enlisted { incarnation: member.incarnation, process: member.process }))
-            }
+            Held::Nothing if is_the_same => Ok(Return::As(known)),
+            // It is in use as what the ring knows it as: an earlier readmission has come to its end after all, and what was
+            // written since is not to be discarded.
+            Held::Discard if is_the_same && enlisted.process == known.process => Ok(Return::As(known)),
             Held::Nothing | Held::Discard => {
                 if held == Held::Nothing && !self.lives(document, id).await {
                     return Err(founded_anew(id));

@@ -168,7 +168,8 @@ async fn a_node_that_kept_its_data_is_taken_back_with_it_or_without() {
         // Nothing happened to it.
         assert_eq!(store.readmit(&base, &id("a"), Held::Nothing).await.unwrap(), base);
         assert_eq!(store.readmit(&base, &id("a"), Held::Keep).await.unwrap(), base);
-        match nodes.servers.first() {
+        assert_eq!(store.readmit(&base, &id("a"), Held::Discard).await.unwrap(), base);
+        let restart = || match nodes.servers.first() {
             Some(server) => {
                 server.command(&["SAVE"]).unwrap();
                 server.restart().unwrap();
@@ -177,18 +178,23 @@ async fn a_node_that_kept_its_data_is_taken_back_with_it_or_without() {
                 let name = nodes.address("a").strip_prefix("memory:").unwrap();
                 crate::node::MemoryServer::named(name).restart(true);
             }
-        }
+        };
+        restart();
         let kept = store.readmit(&base, &id("a"), Held::Keep).await.unwrap();
         let member = |document: &Document| document.member(&id("a")).unwrap().1.clone();
         assert_eq!(member(&kept).incarnation, member(&base).incarnation);
         assert_ne!(member(&kept).process, member(&base).process);
         assert!(!counts_as_empty(&kept, "a"));
+        // Whoever tries again, because the first attempt was not answered, destroys nothing of what came after it.
+        assert_eq!(store.readmit(&kept, &id("a"), Held::Discard).await.unwrap(), kept);
+        restart();
         let discarded = store.readmit(&kept, &id("a"), Held::Discard).await.unwrap();
         assert_ne!(member(&discarded).incarnation, member(&base).incarnation);
         assert!(counts_as_empty(&discarded, "a"));
         for name in ["a", "b"] {
             assert!(nodes.obeys(name, &discarded).await);
         }
+        assert_eq!(store.readmit(&discarded, &id("a"), Held::Discard).await.unwrap(), discarded);
         // Somebody who still sees the document before discards nothing of the new memory.
         assert_eq!(store.readmit(&kept, &id("a"), Held::Discard).await.unwrap(), discarded);
         assert_eq!(store.readmit(&base, &id("a"), Held::Nothing).await.unwrap(), discarded);
