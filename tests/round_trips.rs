@@ -186,3 +186,38 @@ async fn one_connection_per_node_and_process() {
     // The others were there while the ring was looked for and founded.
     assert!(proxy.counts().connections <= 4, "{:?}", proxy.counts());
 }
+
+/// While a session moves, the node that it moves to and the one that it comes from are asked at once: one round trip, and
+/// two commands. Answers are held back until both have arrived, and nothing else arrives.
+#[tokio::test]
+async fn a_get_of_a_moving_session_costs_one_round_trip_to_two_nodes() {
+    let servers = servers(3);
+    let ring = on(&servers[..2]).connect().await.unwrap();
+    let ids: Vec<SessionId> = (0..200).map(|_| SessionId::generate().unwrap()).collect();
+    let sessions: Vec<_> = ids.iter().cloned().zip((0..).map(login)).collect();
+    assert!(logins(&ring).create_with_id_many(&sessions).await.iter().all(Result::is_ok));
+    let before: Vec<_> = ids.iter().map(|id| ring.owner(id)).collect();
+    // So slowly that it does not come to the end.
+    let plan = ring.plan().rate(1).add("c", servers[2].address()).unwrap();
+    let resize = plan.start().await.unwrap();
+
+    let proxies: Vec<FaultProxy> = servers.iter().map(|s| FaultProxy::in_front_of(s).unwrap()).collect();
+    let routes = ["a", "b", "c"].into_iter().zip(&proxies);
+    let reader = routes.fold(on(&servers[..2]), |reader, (name, proxy)| reader.route(name, proxy.address()));
+    let counted = Counted { ring: reader.connect().await.unwrap(), proxies, _servers: servers };
+    // All nodes are connected before answers are held back.
+    assert!(logins(&counted.ring).get_many(&ids).await.iter().all(Result::is_ok));
+    let mut moving = 0;
+    for (id, source) in ids.iter().zip(before) {
+        let owner = counted.ring.owner(id);
+        if owner == source {
+            continue;
+        }
+        moving += 1;
+        let asked = ["a", "b", "c"].map(|name| u64::from(owner.as_str() == name || source.as_str() == name));
+        let found = counted.one_round_trip(&asked, logins(&counted.ring).get(id)).await;
+        assert!(found.unwrap().is_some());
+    }
+    let moved = resize.now().moved;
+    assert!(moving > 20 && moved < 20, "{moving} of 200 are to move, {moved} have");
+}

@@ -14,7 +14,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::{
     sync::Mutex as AsyncMutex,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -30,6 +30,9 @@ use crate::{
     topology::{Document, DocumentMember, Fence, Policy, Verdict},
 };
 
+/// How long to wait for a document that another node is to send, before this one is asked as well.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Everything that a client knows of its ring, and how it learns more.
 pub(crate) struct Keeper {
     store: NodeStore,
@@ -40,6 +43,8 @@ pub(crate) struct Keeper {
     adopting: Mutex<()>,
     /// One at a time settles a difference with a node; who comes meanwhile waits for him.
     settling: Mutex<BTreeMap<NodeId, Arc<Settling>>>,
+    /// Held while a newer document is loaded from the node that named it.
+    loading: AsyncMutex<()>,
     /// The processes that were met behind the nodes.
     processes: Mutex<BTreeMap<NodeId, u64>>,
     /// When the nodes were last asked for a newer document; one at a time asks.
@@ -70,6 +75,7 @@ impl Keeper {
             limits,
             adopting: Mutex::default(),
             settling: Mutex::default(),
+            loading: AsyncMutex::default(),
             processes: Mutex::default(),
             caught_up: AsyncMutex::default(),
             catching_up: AtomicBool::new(false),
@@ -191,6 +197,11 @@ impl Keeper {
         match fence.judge(stored.as_deref()) {
             Verdict::Accepted => Ok(()),
             Verdict::Stale(_) => {
+                // After a change every node says so at once, and what the first of them sends does for all.
+                let _turn = timeout(PATIENCE, self.loading.lock()).await;
+                if self.view().document.fence() != *fence {
+                    return Ok(());
+                }
                 let control = self.control(node)?;
                 let (standing, document) = control.load().await?;
                 self.adopt_from(node, &standing, document.as_deref())

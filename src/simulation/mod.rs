@@ -9,6 +9,7 @@
 //! - `oracle`: could one register for each session have answered so?
 //! - `workload`: applications, which use sessions
 //! - `operators`: those who change the ring, and everything that goes wrong
+//! - `stampede`: a thousand processes that learn of a change at once
 //! - `run`: one seed from the founding to the verdict
 //!
 //! The clients are the real ones, down to `node::Transport`. See `docs/reliability.md`.
@@ -20,6 +21,7 @@ mod operators;
 mod oracle;
 mod run;
 mod server;
+mod stampede;
 mod tests;
 mod workload;
 mod world;

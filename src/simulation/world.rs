@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     node::simulated::{Question, Response},
-    protocol::{Command, Outcome},
+    protocol::{Command, Control, Outcome},
     record::Key,
     topology::{Document, DocumentMember, MetaKeys},
 };
@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub(super) last_conn: u64,
     pub(super) history: History,
     pub(super) trace: Trace,
+    /// What was asked of the control plane, by which process, of which server.
+    pub(super) controls: Vec<(u64, String, Control)>,
     /// Which write made which version of a session.
     versions: BTreeMap<(Key, u64), u64>,
     /// What no register could explain.
@@ -94,6 +96,7 @@ impl World {
                 last_conn: 0,
                 history: History::default(),
                 trace: Trace::new(readable),
+                controls: Vec::new(),
                 versions: BTreeMap::new(),
                 violations: Vec::new(),
             }),
@@ -118,7 +121,10 @@ impl World {
     /// A server executes what has arrived on a connection.
     pub(super) fn execute(&self, conn: &Conn, question: Question) -> Response {
         self.with(|inner| {
-            let Inner { servers, dice, trace, history, .. } = inner;
+            let Inner { servers, dice, trace, history, controls, .. } = inner;
+            if let Question::Control(control) = &question {
+                controls.push((conn.process, conn.server.clone(), control.clone()));
+            }
             let server = servers.get_mut(&conn.server).expect("connections lead to servers");
             let mut deeds = Vec::new();
             let said = format_question(trace, &question);

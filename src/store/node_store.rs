@@ -22,6 +22,9 @@ pub(crate) struct NodeStore {
     pub(super) patience: Duration,
 }
 
+/// A node, and where it is.
+type Place = (NodeId, String);
+
 /// What a node was found to hold.
 pub(super) enum Found {
     Blank,
@@ -39,18 +42,55 @@ impl NodeStore {
         self.directory.control(id, address)
     }
 
-    /// What a node holds; its document is loaded only if it is not the one that is known.
-    async fn ask(&self, id: &NodeId, address: &str, known: Option<&Document>) -> Result<Found> {
-        let node = self.node(id, address)?;
-        if let Some(known) = known
-            && node.look().await?.obeys(&known.fence())
-        {
-            return Ok(Found::Document(known.clone()));
+    /// What each of these nodes holds. Nodes that obey the same document are asked for it once, so that many nodes cost a
+    /// process that starts no more than one document; and for a known one not at all.
+    async fn ask(&self, places: Vec<Place>, known: Option<&Document>) -> Vec<(Place, Result<Found>)> {
+        let looked = join_all(places.into_iter().map(|place| async move {
+            let standing = match self.node(&place.0, &place.1) {
+                Ok(node) => node.look().await,
+                Err(error) => Err(error),
+            };
+            (place, standing)
+        }));
+        let mut found = Vec::new();
+        let mut holders: BTreeMap<Vec<u8>, Vec<Place>> = BTreeMap::new();
+        for (place, standing) in looked.await {
+            match standing {
+                Err(error) => found.push((place, Err(error))),
+                Ok(Standing { fence: None, .. }) => found.push((place, Ok(Found::Blank))),
+                Ok(standing) => match known.filter(|known| standing.obeys(&known.fence())) {
+                    Some(known) => found.push((place, Ok(Found::Document(known.clone())))),
+                    None => holders.entry(standing.fence.unwrap_or_default()).or_default().push(place),
+                },
+            }
         }
-        match node.call(Control::Load).await? {
-            ControlReply::Loaded(standing, bytes) => self.found_at(id, &standing, bytes.as_deref()),
-            _ => Err(confused(id)),
+        let loaded = join_all(holders.into_iter().map(|(fence, holders)| self.load_once(fence, holders)));
+        found.extend(loaded.await.into_iter().flatten());
+        found
+    }
+
+    /// What the holders of a fence hold: the document that it names, from the first that has it.
+    async fn load_once(&self, fence: Vec<u8>, holders: Vec<Place>) -> Vec<(Place, Result<Found>)> {
+        let mut found = Vec::with_capacity(holders.len());
+        let mut document: Option<Document> = None;
+        for place in holders {
+            let answer = match &document {
+                Some(document) => Ok(Found::Document(document.clone())),
+                None => self.load_at(&place).await,
+            };
+            if let Ok(Found::Document(found)) = &answer
+                && found.fence().encode() == *fence
+            {
+                document = Some(found.clone());
+            }
+            found.push((place, answer));
         }
+        found
+    }
+
+    async fn load_at(&self, (id, address): &Place) -> Result<Found> {
+        let (standing, bytes) = self.node(id, address)?.load().await?;
+        self.found_at(id, &standing, bytes.as_deref())
     }
 
     /// What a node holds, if it is of this ring and whole.
@@ -77,21 +117,18 @@ impl NodeStore {
     /// Asks the contact points, the members of what is known, and those of what is found, until nothing newer is.
     async fn search(&self, known: Option<&Document>) -> Result<Loaded> {
         let mut newest: Option<(Document, Option<NodeId>)> = known.map(|known| (known.clone(), None));
-        let mut answers: BTreeMap<(NodeId, String), Result<Found>> = BTreeMap::new();
+        let mut answers: BTreeMap<Place, Result<Found>> = BTreeMap::new();
         loop {
             let contacts = self.directory.contacts().into_iter();
             let members = newest.iter().flat_map(|(document, _)| document.members());
             let members = members.map(|member| (member.id.clone(), member.address.clone()));
-            let unasked: BTreeSet<_> =
-                contacts.chain(members).filter(|at| !answers.contains_key(at)).collect();
+            let places = contacts.chain(members).filter(|at| !answers.contains_key(at));
+            let unasked: Vec<Place> = places.collect::<BTreeSet<_>>().into_iter().collect();
             if unasked.is_empty() {
                 break;
             }
-            let asked = unasked.into_iter().map(|(id, address)| async move {
-                let found = self.ask(&id, &address, known).await;
-                ((id, address), found)
-            });
-            for ((id, address), found) in join_all(asked).await {
+            let newest_known = newest.as_ref().map(|(document, _)| document.clone());
+            for ((id, address), found) in self.ask(unasked, newest_known.as_ref()).await {
                 match &found {
                     Ok(Found::Document(document)) => newer(&mut newest, document, &id)?,
                     // Whatever else is there, this application must not work on the ring.
@@ -106,11 +143,7 @@ impl NodeStore {
     }
 
     /// What is to be said of each node: a member is where the document says.
-    fn summary(
-        &self,
-        document: Option<Document>,
-        answers: BTreeMap<(NodeId, String), Result<Found>>,
-    ) -> Loaded {
+    fn summary(&self, document: Option<Document>, answers: BTreeMap<Place, Result<Found>>) -> Loaded {
         let mut loaded = Loaded::of(document);
         for ((id, address), answer) in answers {
             let member = loaded.document.as_ref().and_then(|document| document.member(&id));
