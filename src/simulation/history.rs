@@ -169,6 +169,12 @@ impl Session {
                 let returned = if optional { u64::MAX } else { returned };
                 let at = call.answered.map_or(call.asked, |(_, at, _)| at);
                 events.push(Event { invoked: call.invoked, returned, optional, action, at });
+                // A log-out is sent again if no answer comes. Where nothing was, it leaves nothing, and its first copy may
+                // come late and end what was created under this id after all.
+                if matches!(action, Action::Delete { upsertable: false }) && !optional {
+                    let (invoked, returned) = (call.invoked, u64::MAX);
+                    events.push(Event { invoked, returned, optional: true, action, at });
+                }
             }
         }
         for &(invoked, loss) in self.losses.iter().filter(|(at, _)| *at <= until) {
