@@ -5,10 +5,10 @@
 local stored = redis.call('GET', KEYS[1])
 if stored ~= ARGV[1] then return stored end
 
-local call, pcall_redis = redis.call, redis.pcall
-local pack, unpack, sub, min, max = struct.pack, struct.unpack, string.sub, math.min, math.max
+local call, try = redis.call, redis.pcall
+local pack, unpack, sub, format, min, max = struct.pack, struct.unpack, string.sub, string.format, math.min, math.max
 local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = time[1] * 1000 + (time[2] - time[2] % 1000) / 1000
 local wrote = false
 
 -- A number costs as much to pass to a command as the command itself, and the deadlines of a batch are few.
@@ -16,7 +16,7 @@ local texts = {}
 local function text(number)
   local known = texts[number]
   if not known then
-    known = string.format('%d', number)
+    known = format('%d', number)
     texts[number] = known
   end
   return known
@@ -51,8 +51,11 @@ local function look(header, since)
   return kind, version, deadline, operation
 end
 
-local function header_of(key)
-  return call('GETRANGE', key, '0', '35')
+-- What is left of a record; a key of ours without an expiry counts as one that expires at its absolute deadline.
+local function left(key, deadline)
+  local remaining = call('PTTL', key)
+  if remaining == -1 then remaining = deadline - now end
+  return max(remaining, 0)
 end
 
 -- The answer where there is no session that could be changed.
@@ -62,15 +65,10 @@ local function other(kind, header)
   return {UNEXPECTED, header}
 end
 
--- What is left of a record; a key of ours without an expiry counts as one that expires at its absolute deadline.
-local function left(key, deadline)
-  local remaining = call('PTTL', key)
-  if remaining == -1 then remaining = deadline - now end
-  return max(remaining, 0)
-end
-
-local function write(how, mode, since, key, idle, absolute, expected, head, payload)
-  local header = header_of(key)
+-- Writes and touches, which are nearly all operations, on the shortest way: what is an error to Redis is the answer.
+local function change(key, how, mode, since, idle, absolute, expected, what, payload)
+  local header = try('GETRANGE', key, '0', '35')
+  if header.err then return {FAILED, header.err} end
   local kind, version, deadline, operation = look(header, since)
   if kind == 'P' then
     if mode == 'u' then return PENDING end
@@ -79,143 +77,143 @@ local function write(how, mode, since, key, idle, absolute, expected, head, payl
   if kind == 'L' then
     if version == LAST_VERSION then return {UNEXPECTED, header} end
     -- This very write was here before, and nobody else since.
-    if operation == sub(head, 15, 22) then return applied(version) end
+    if how ~= 't' and operation == sub(what, 43, 50) then return applied(version) end
     if deadline < now then return ABSENT end
     if how == 'c' then return EXISTS end
     if how == 'v' and version ~= expected then return {CONFLICT, call('GET', key)} end
-    version = version + 1
     -- While the token moves a session does not end sooner than it would have, so that copies of it that are still under
     -- way come too late.
     if mode ~= 's' then idle = max(idle, left(key, deadline)) end
-  else
-    if kind ~= '' or mode == 'u' or how == 's' or how == 'v' then return other(kind, header) end
-    version, deadline = now, now + absolute
-  end
-  call('SET', key, head .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text(min(deadline, now + idle)))
-  wrote = true
-  return version
-end
-
-local function touch(mode, since, key, idle)
-  local header = header_of(key)
-  local kind, version, deadline = look(header, since)
-  if kind == 'P' then
-    if mode == 'u' then return PENDING end
-    kind = 'L'
-  end
-  if kind ~= 'L' then return other(kind, header) end
-  if version == LAST_VERSION then return {UNEXPECTED, header} end
-  if deadline < now then return ABSENT end
-  -- As with a write.
-  if mode ~= 's' then idle = max(idle, left(key, deadline)) end
-  call('PEXPIREAT', key, text(min(deadline, now + idle)))
-  wrote = true
-  return applied(version)
-end
-
--- A log-out must succeed on whatever is there, and on a node that is out of memory: Redis lets a script that
--- has begun with a write that needs no memory (the DEL) finish.
-local function delete(how, mode, since, key, floor, absolute, head)
-  local header = pcall_redis('GETRANGE', key, '0', '35')
-  if type(header) ~= 'string' then header = 'a key of another type' end
-  local kind, version, deadline = look(header, since)
-  if kind == 'T' then return DELETED end
-  if kind == 'P' and mode == 'u' then return PENDING end
-  if mode == 'u' and (kind == '' or kind == 'G') then return ABSENT end
-  if kind == '' and how == 'd' then return ABSENT end
-  if version and version < LAST_VERSION then
+    if how == 't' then
+      call('PEXPIREAT', key, text(min(deadline, now + idle)))
+      wrote = true
+      return applied(version)
+    end
     version = version + 1
   else
+    if kind ~= '' or mode == 'u' or how == 's' or how == 'v' or how == 't' then return other(kind, header) end
     version, deadline = now, now + absolute
   end
-  -- How long a leftover had to live is of no interest.
-  local expires = now + floor
-  if kind ~= '' then expires = expires + left(key, deadline) end
-  if how == 'D' then expires = max(expires, deadline + floor) end
-  call('DEL', key)
-  call('SET', key, head .. pack('>I8I6', version, deadline), 'PXAT', text(expires))
+  local done = try('SET', key, sub(what, 29) .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text(min(deadline, now + idle)))
+  if done.err then return {FAILED, done.err} end
   wrote = true
   return version
 end
 
-local function inspect(since, key)
-  local header = header_of(key)
-  local kind, _, deadline = look(header, since)
-  if kind ~= 'L' and kind ~= 'P' then return other(kind, header) end
-  return {INSPECTED, header, left(key, deadline)}
-end
+-- All else, made when the first of it comes: to make a function takes time, too.
+local function rest()
+  local function header_of(key)
+    return call('GETRANGE', key, '0', '35')
+  end
 
-local function recheck(since, key)
-  local record = call('GET', key) or ''
-  local header = sub(record, 1, 36)
-  local kind = look(header, since)
-  if kind == '' then return ABSENT end
-  if kind == 'G' then return {UNEXPECTED, header} end
-  return {RECORD, record}
-end
-
--- Never overwrites a record. Garbage gives way to a log-out ('M') only, which must also pass a node that is out of memory.
-local function install(how, since, key, expires, deadline, version, head, payload)
-  local header
-  if how == 'M' then
-    header = pcall_redis('GETRANGE', key, '0', '35')
+  -- A log-out must succeed on whatever is there, and on a node that is out of memory: Redis lets a script that
+  -- has begun with a write that needs no memory (the DEL) finish.
+  local function delete(how, mode, since, key, floor, absolute, head)
+    local header = try('GETRANGE', key, '0', '35')
     if type(header) ~= 'string' then header = 'a key of another type' end
-  else
-    header = header_of(key)
+    local kind, version, deadline = look(header, since)
+    if kind == 'T' then return DELETED end
+    if kind == 'P' and mode == 'u' then return PENDING end
+    if mode == 'u' and (kind == '' or kind == 'G') then return ABSENT end
+    if kind == '' and how == 'd' then return ABSENT end
+    if version and version < LAST_VERSION then
+      version = version + 1
+    else
+      version, deadline = now, now + absolute
+    end
+    -- How long a leftover had to live is of no interest.
+    local expires = now + floor
+    if kind ~= '' then expires = expires + left(key, deadline) end
+    if how == 'D' then expires = max(expires, deadline + floor) end
+    call('DEL', key)
+    call('SET', key, head .. pack('>I8I6', version, deadline), 'PXAT', text(expires))
+    wrote = true
+    return version
   end
-  local kind = look(header, since)
-  if kind == 'G' then
-    if how == 'm' then return {UNEXPECTED, header} end
-  elseif kind ~= '' then
-    return EXISTS
+
+  local function inspect(since, key)
+    local header = header_of(key)
+    local kind, _, deadline = look(header, since)
+    if kind ~= 'L' and kind ~= 'P' then return other(kind, header) end
+    return {INSPECTED, header, left(key, deadline)}
   end
-  if expires < now then return ABSENT end
-  if how == 'M' then call('DEL', key) end
-  call('SET', key, head .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text(expires))
-  wrote = true
-  return applied(version)
+
+  local function recheck(since, key)
+    local record = call('GET', key) or ''
+    local header = sub(record, 1, 36)
+    local kind = look(header, since)
+    if kind == '' then return ABSENT end
+    if kind == 'G' then return {UNEXPECTED, header} end
+    return {RECORD, record}
+  end
+
+  -- Never overwrites a record. Garbage gives way to a log-out ('M') only, which must also pass a node that is out of memory.
+  local function install(how, since, key, expires, deadline, version, head, payload)
+    local header
+    if how == 'M' then
+      header = try('GETRANGE', key, '0', '35')
+      if type(header) ~= 'string' then header = 'a key of another type' end
+    else
+      header = header_of(key)
+    end
+    local kind = look(header, since)
+    if kind == 'G' then
+      if how == 'm' then return {UNEXPECTED, header} end
+    elseif kind ~= '' then
+      return EXISTS
+    end
+    if expires < now then return ABSENT end
+    if how == 'M' then call('DEL', key) end
+    call('SET', key, head .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text(expires))
+    wrote = true
+    return applied(version)
+  end
+
+  local function release(since, key)
+    local header = header_of(key)
+    local kind, version = look(header, since)
+    if kind ~= 'L' and kind ~= 'P' then return other(kind, header) end
+    call('DEL', key)
+    wrote = true
+    return applied(version)
+  end
+
+  local function erase(key)
+    local header = header_of(key)
+    local kind = look(header, 0)
+    if kind == '' then return ABSENT end
+    if kind == 'G' then return {UNEXPECTED, header} end
+    call('DEL', key)
+    wrote = true
+    return APPLIED_0
+  end
+
+  return function(key, how, mode, since, a, b, version, what, payload)
+    if how == 'i' then return inspect(since, key) end
+    if how == 'r' then return recheck(since, key) end
+    if how == 'd' or how == 'D' then return delete(how, mode, since, key, a, b, sub(what, 29)) end
+    if how == 'm' or how == 'M' then return install(how, since, key, a, b, version, sub(what, 29), payload) end
+    if how == 'l' then return release(since, key) end
+    if how == 'e' then return erase(key) end
+  end
 end
 
-local function release(since, key)
-  local header = header_of(key)
-  local kind, version = look(header, since)
-  if kind ~= 'L' and kind ~= 'P' then return other(kind, header) end
-  call('DEL', key)
-  wrote = true
-  return applied(version)
-end
-
-local function erase(key)
-  local header = header_of(key)
-  local kind = look(header, 0)
-  if kind == '' then return ABSENT end
-  if kind == 'G' then return {UNEXPECTED, header} end
-  call('DEL', key)
-  wrote = true
-  return APPLIED_0
-end
-
-local function operate(key, what, payload)
-  local how, mode, since, a, b, version = unpack('>c1c1I6I6I6I8', what)
-  if how == 't' then return touch(mode, since, key, a) end
-  if how == 'i' then return inspect(since, key) end
-  if how == 'r' then return recheck(since, key) end
-  if how == 'd' or how == 'D' then return delete(how, mode, since, key, a, b, sub(what, 29)) end
-  if how == 'm' or how == 'M' then return install(how, since, key, a, b, version, sub(what, 29), payload) end
-  if how == 'l' then return release(since, key) end
-  if how == 'e' then return erase(key) end
-  return write(how, mode, since, key, a, b, version, sub(what, 29), payload)
-end
-
-local answers = {0}
+local answers, others = {0}, nil
 for i = 3, #KEYS do
-  local ok, answer = pcall(operate, KEYS[i], ARGV[2 * i - 4], ARGV[2 * i - 3])
-  if not ok then answer = {FAILED, type(answer) == 'table' and answer.err or tostring(answer)} end
-  answers[i - 1] = answer
+  local key, what, payload = KEYS[i], ARGV[2 * i - 4], ARGV[2 * i - 3]
+  local how, mode, since, a, b, version = unpack('>c1c1I6I6I6I8', what)
+  if how == 'u' or how == 't' or how == 'v' or how == 's' or how == 'c' then
+    answers[i - 1] = change(key, how, mode, since, a, b, version, what, payload)
+  else
+    others = others or rest()
+    local ok, answer = pcall(others, key, how, mode, since, a, b, version, what, payload)
+    if not ok then answer = {FAILED, type(answer) == 'table' and answer.err or tostring(answer)} end
+    answers[i - 1] = answer
+  end
 end
 -- Last, because on a node out of memory it is allowed only after a write that was.
 if wrote then
-  local seq = pcall_redis('INCR', KEYS[2])
+  local seq = try('INCR', KEYS[2])
   if type(seq) == 'number' then answers[1] = seq end
 end
 return answers
