@@ -372,11 +372,14 @@ impl Inner {
 
 /// The tenures that occur, those without a source first, and for every run the index of its own.
 fn tabulate(runs: &[Run]) -> (Vec<Tenure>, Vec<Run<u32>>) {
-    // Runs are many and tenures few: nearly always it is one of those that were just looked up.
-    let mut recent: Vec<Option<(Tenure, u32)>> = vec![None; RECENT];
+    // Runs are many and tenures few: nearly always it is one of those that were just looked up. With room for every
+    // owner and as much again, two of them seldom take each other's place.
+    let owners = runs.iter().map(|(_, tenure)| tenure.owner.get() + 1).max().unwrap_or(1);
+    let slots = 2 * owners.next_power_of_two();
+    let mut recent: Vec<Option<(Tenure, u32)>> = vec![None; slots];
     let slot = |tenure: &Tenure| {
         let source = tenure.source.map_or(0, |source| source.node.get() + 1);
-        (tenure.owner.get() + 31 * source) % RECENT
+        (tenure.owner.get() + 31 * source) % slots
     };
     let mut places: BTreeMap<(bool, Tenure), u32> = BTreeMap::new();
     for &(_, tenure) in runs {
@@ -401,9 +404,6 @@ fn tabulate(runs: &[Run]) -> (Vec<Tenure>, Vec<Run<u32>>) {
     let indexes = indexes.collect();
     (places.into_keys().map(|(_, tenure)| tenure).collect(), indexes)
 }
-
-/// Tenures that [`tabulate`] remembers.
-const RECENT: usize = 1 << 12;
 
 /// Refuses hashed rings that no document can describe. Asked before such a ring is built, where that is possible.
 pub(super) fn check_tokens(placement: Placement, members: &[Member]) -> Result<(), DocumentError> {
