@@ -2,108 +2,115 @@
 -- KEYS: fence, seq, then one key per operation.
 -- ARGV: the fence of the client, then two per operation: what to do (50 bytes) and the payload.
 -- Answers the stored fence if it is another one (nothing was done), else {seq, answer, answer, …}.
-local stored = redis.call('GET', KEYS[1])
+--
+-- A server runs one script at a time, so its time is what counts. Nearly all operations are writes and touches of sessions that
+-- are as one expects them: those are done in the loop at the end. All else is in `general`, which knows every case. What is made
+-- here is made for every batch, so it is little.
+local call, try = redis.call, redis.pcall
+local stored = call('GET', KEYS[1])
 if stored ~= ARGV[1] then return stored end
 
-local call, try = redis.call, redis.pcall
-local pack, unpack, sub, format, min, max = struct.pack, struct.unpack, string.sub, string.format, math.min, math.max
+local pack, unpack, sub, format = struct.pack, struct.unpack, string.sub, string.format
 local time = call('TIME')
 local now = time[1] * 1000 + (time[2] - time[2] % 1000) / 1000
 local wrote = false
-
--- A number costs as much to pass to a command as the command itself, and the deadlines of a batch are few.
-local texts = {}
-local function text(number)
-  local known = texts[number]
-  if not known then
-    known = format('%d', number)
-    texts[number] = known
-  end
-  return known
-end
 
 -- Answers: a positive number is the version of the record after the operation.
 local ABSENT, DELETED, EXISTS, PENDING, APPLIED_0 = 0, -1, -2, -3, -4
 local CONFLICT, INSPECTED, FAILED, UNEXPECTED, RECORD = 1, 2, 3, 4, 5
 
-local function applied(version)
-  if version == 0 then return APPLIED_0 end
-  return version
-end
-
 -- One short of 2^53: a write adds one.
 local LAST_VERSION = 9007199254740991
 
--- What stands under a key: 'L' live, 'P' live and PENDING, 'T' tombstone, '' nothing, 'G' garbage; of a record also version,
--- absolute deadline and operation. A record whose stamp is older than `since` is a leftover of an earlier tenure, and
--- nothing.
-local function look(header, since)
-  if header == '' then return '' end
-  local kind = sub(header, 1, 3)
-  if kind == '\1L\0' then kind = 'L'
-  elseif kind == '\1L\1' then kind = 'P'
-  elseif kind == '\1T\0' or kind == '\1T\1' then kind = 'T'
-  else return 'G' end
-  if #header < 36 then return 'G' end
-  local stamp, operation, version, deadline = unpack('>I6c8I8I6', header, 9)
-  if version > LAST_VERSION then return 'G' end
-  if stamp < since then return '' end
-  return kind, version, deadline, operation
-end
+local function general()
+  local min, max = math.min, math.max
 
--- What is left of a record; a key of ours without an expiry counts as one that expires at its absolute deadline.
-local function left(key, deadline)
-  local remaining = call('PTTL', key)
-  if remaining == -1 then remaining = deadline - now end
-  return max(remaining, 0)
-end
-
--- The answer where there is no session that could be changed.
-local function other(kind, header)
-  if kind == '' then return ABSENT end
-  if kind == 'T' then return DELETED end
-  return {UNEXPECTED, header}
-end
-
--- Writes and touches, which are nearly all operations, on the shortest way: what is an error to Redis is the answer.
-local function change(key, how, mode, since, idle, absolute, expected, what, payload)
-  local header = try('GETRANGE', key, '0', '35')
-  if header.err then return {FAILED, header.err} end
-  local kind, version, deadline, operation = look(header, since)
-  if kind == 'P' then
-    if mode == 'u' then return PENDING end
-    kind = 'L'
+  local function applied(version)
+    if version == 0 then return APPLIED_0 end
+    return version
   end
-  if kind == 'L' then
-    if version == LAST_VERSION then return {UNEXPECTED, header} end
-    -- This very write was here before, and nobody else since.
-    if how ~= 't' and operation == sub(what, 43, 50) then return applied(version) end
-    if deadline < now then return ABSENT end
-    if how == 'c' then return EXISTS end
-    if how == 'v' and version ~= expected then return {CONFLICT, call('GET', key)} end
-    -- While the token moves a session does not end sooner than it would have, so that copies of it that are still under
-    -- way come too late.
-    if mode ~= 's' then idle = max(idle, left(key, deadline)) end
-    if how == 't' then
-      call('PEXPIREAT', key, text(min(deadline, now + idle)))
-      wrote = true
-      return applied(version)
-    end
-    version = version + 1
-  else
-    if kind ~= '' or mode == 'u' or how == 's' or how == 'v' or how == 't' then return other(kind, header) end
-    version, deadline = now, now + absolute
-  end
-  local done = try('SET', key, sub(what, 29) .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text(min(deadline, now + idle)))
-  if done.err then return {FAILED, done.err} end
-  wrote = true
-  return version
-end
 
--- All else, made when the first of it comes: to make a function takes time, too.
-local function rest()
+  local function text(number)
+    return format('%d', number)
+  end
+
+  -- What stands under a key: 'L' live, 'P' live and PENDING, 'T' tombstone, '' nothing, 'G' garbage; of a record also version,
+  -- absolute deadline and operation. A record whose stamp is older than `since` is a leftover of an earlier tenure, and
+  -- nothing.
+  local function look(header, since)
+    if header == '' then return '' end
+    local kind = sub(header, 1, 3)
+    if kind == '\1L\0' then kind = 'L'
+    elseif kind == '\1L\1' then kind = 'P'
+    elseif kind == '\1T\0' or kind == '\1T\1' then kind = 'T'
+    else return 'G' end
+    if #header < 36 then return 'G' end
+    local stamp, operation, version, deadline = unpack('>I6c8I8I6', header, 9)
+    if version > LAST_VERSION then return 'G' end
+    if stamp < since then return '' end
+    return kind, version, deadline, operation
+  end
+
   local function header_of(key)
     return call('GETRANGE', key, '0', '35')
+  end
+
+  -- The answer where there is no session that could be changed.
+  local function other(kind, header)
+    if kind == '' then return ABSENT end
+    if kind == 'T' then return DELETED end
+    return {UNEXPECTED, header}
+  end
+
+  -- What is left of a record; a key of ours without an expiry counts as one that expires at its absolute deadline.
+  local function left(key, deadline)
+    local remaining = call('PTTL', key)
+    if remaining == -1 then remaining = deadline - now end
+    return max(remaining, 0)
+  end
+
+  local function write(how, mode, since, key, idle, absolute, expected, head, payload)
+    local header = header_of(key)
+    local kind, version, deadline, operation = look(header, since)
+    if kind == 'P' then
+      if mode == 'u' then return PENDING end
+      kind = 'L'
+    end
+    if kind == 'L' then
+      if version == LAST_VERSION then return {UNEXPECTED, header} end
+      -- This very write was here before, and nobody else since.
+      if operation == sub(head, 15, 22) then return applied(version) end
+      if deadline < now then return ABSENT end
+      if how == 'c' then return EXISTS end
+      if how == 'v' and version ~= expected then return {CONFLICT, call('GET', key)} end
+      version = version + 1
+      -- While the token moves a session does not end sooner than it would have, so that copies of it that are still under
+      -- way come too late.
+      if mode ~= 's' then idle = max(idle, left(key, deadline)) end
+    else
+      if kind ~= '' or mode == 'u' or how == 's' or how == 'v' then return other(kind, header) end
+      version, deadline = now, now + absolute
+    end
+    call('SET', key, head .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text(min(deadline, now + idle)))
+    wrote = true
+    return version
+  end
+
+  local function touch(mode, since, key, idle)
+    local header = header_of(key)
+    local kind, version, deadline = look(header, since)
+    if kind == 'P' then
+      if mode == 'u' then return PENDING end
+      kind = 'L'
+    end
+    if kind ~= 'L' then return other(kind, header) end
+    if version == LAST_VERSION then return {UNEXPECTED, header} end
+    if deadline < now then return ABSENT end
+    -- As with a write.
+    if mode ~= 's' then idle = max(idle, left(key, deadline)) end
+    call('PEXPIREAT', key, text(min(deadline, now + idle)))
+    wrote = true
+    return applied(version)
   end
 
   -- A log-out must succeed on whatever is there, and on a node that is out of memory: Redis lets a script that
@@ -189,27 +196,64 @@ local function rest()
   end
 
   return function(key, how, mode, since, a, b, version, what, payload)
+    if how == 't' then return touch(mode, since, key, a) end
     if how == 'i' then return inspect(since, key) end
     if how == 'r' then return recheck(since, key) end
     if how == 'd' or how == 'D' then return delete(how, mode, since, key, a, b, sub(what, 29)) end
     if how == 'm' or how == 'M' then return install(how, since, key, a, b, version, sub(what, 29), payload) end
     if how == 'l' then return release(since, key) end
     if how == 'e' then return erase(key) end
+    return write(how, mode, since, key, a, b, version, sub(what, 29), payload)
   end
 end
 
-local answers, others = {0}, nil
+local CHANGES = {u = true, s = true, v = true, c = true, t = true}
+local answers, operate = {0}, nil
+-- A number costs as much to turn into text as a command, and the deadlines of a batch are few.
+local shown, text
 for i = 3, #KEYS do
   local key, what, payload = KEYS[i], ARGV[2 * i - 4], ARGV[2 * i - 3]
-  local how, mode, since, a, b, version = unpack('>c1c1I6I6I6I8', what)
-  if how == 'u' or how == 't' or how == 'v' or how == 's' or how == 'c' then
-    answers[i - 1] = change(key, how, mode, since, a, b, version, what, payload)
-  else
-    others = others or rest()
-    local ok, answer = pcall(others, key, how, mode, since, a, b, version, what, payload)
-    if not ok then answer = {FAILED, type(answer) == 'table' and answer.err or tostring(answer)} end
-    answers[i - 1] = answer
+  local how, mode, since, a, b, expected = unpack('>c1c1I6I6I6I8', what)
+  local answer
+  if mode == 's' and CHANGES[how] then
+    local header = try('GETRANGE', key, '0', '35')
+    local version, deadline
+    if header == '' then
+      if how == 'c' or how == 'u' then version, deadline = now, now + b end
+    elseif type(header) == 'string' and #header == 36 and sub(header, 1, 3) == '\1L\0' then
+      local stamp, operation, stands, ends = unpack('>I6c8I8I6', header, 9)
+      if stamp >= since and stands < LAST_VERSION and ends >= now and how ~= 'c' and (how ~= 'v' or stands == expected)
+        and (how == 't' or operation ~= sub(what, 43, 50)) and stands > 0 then
+        version, deadline = stands, ends
+        if how ~= 't' then version = version + 1 end
+      end
+    end
+    if version then
+      local expires = now + a
+      if expires > deadline then expires = deadline end
+      if expires ~= shown then
+        shown, text = expires, format('%d', expires)
+      end
+      local done
+      if how == 't' then
+        done = try('PEXPIREAT', key, text)
+      else
+        done = try('SET', key, sub(what, 29) .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text)
+      end
+      if type(done) == 'table' and done.err then
+        answer = {FAILED, done.err}
+      else
+        answer, wrote = version, true
+      end
+    end
   end
+  if not answer then
+    operate = operate or general()
+    local ok, found = pcall(operate, key, how, mode, since, a, b, expected, what, payload)
+    if not ok then found = {FAILED, type(found) == 'table' and found.err or tostring(found)} end
+    answer = found
+  end
+  answers[i - 1] = answer
 end
 -- Last, because on a node out of memory it is allowed only after a write that was.
 if wrote then
