@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use redis::{cluster::ClusterClientBuilder, cluster_async::ClusterConnection, io::tcp::TcpSettings};
+use redis::{cluster::ClusterClientBuilder, cluster_async::ClusterConnection};
 
 use super::{PATIENCE, redis_rs::RedisRs};
 use crate::{Result, data::Data};
 
 pub(super) async fn connect(addresses: &[String], data: Arc<Data>) -> Result<RedisRs<ClusterConnection>> {
-    let client = ClusterClientBuilder::new(addresses.iter().map(String::as_str))
-        .response_timeout(PATIENCE)
-        .tcp_settings(TcpSettings::default().set_nodelay(true))
-        .build()?;
+    let client =
+        ClusterClientBuilder::new(addresses.iter().map(String::as_str)).response_timeout(PATIENCE).build()?;
     Ok(RedisRs::new(vec![client.get_async_connection().await?], data))
 }

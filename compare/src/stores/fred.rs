@@ -6,10 +6,7 @@ use std::{ops::Range, sync::Arc};
 use fred::{
     clients::Client,
     interfaces::{ClientLike, KeysInterface},
-    types::{
-        Builder, ClusterHash, CustomCommand, Expiration, Value,
-        config::{Config, TcpConfig},
-    },
+    types::{Builder, ClusterHash, CustomCommand, Expiration, Value, config::Config},
 };
 
 use super::{LIFETIME_MS, Store, by_node, change, place};
@@ -24,11 +21,7 @@ pub(super) struct Fred {
 pub(super) async fn connect(addresses: &[String], data: Arc<Data>) -> Result<Fred> {
     let mut clients = Vec::new();
     for address in addresses {
-        let mut builder = Builder::from_config(Config::from_url(address)?);
-        builder.with_connection_config(|config| {
-            config.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
-        });
-        let client = builder.build()?;
+        let client = Builder::from_config(Config::from_url(address)?).build()?;
         client.init().await?;
         clients.push(client);
     }

@@ -3,19 +3,17 @@
 
 use std::sync::Arc;
 
-use redis::{AsyncConnectionConfig, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
 
-use super::{
-    PATIENCE,
-    redis_rs::{RedisRs, client},
-};
+use super::{PATIENCE, redis_rs::RedisRs};
 use crate::{Result, data::Data};
 
 pub(super) async fn connect(addresses: &[String], data: Arc<Data>) -> Result<RedisRs<MultiplexedConnection>> {
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
     let mut connections = Vec::new();
     for address in addresses {
-        connections.push(client(address)?.get_multiplexed_async_connection_with_config(&config).await?);
+        let client = Client::open(address.as_str())?;
+        connections.push(client.get_multiplexed_async_connection_with_config(&config).await?);
     }
     Ok(RedisRs::new(connections, data))
 }

@@ -1,8 +1,11 @@
 //! The commands of every rival that is a connection of redis-rs.
+//!
+//! Connections are as the driver sets them up by itself, which means with Nagle's delay: over loopback it gathers requests
+//! in flight, and makes the floor faster at 256 callers (and cheaper for the servers) than TCP_NODELAY does.
 
 use std::{ops::Range, sync::Arc};
 
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, aio::ConnectionLike, cmd, io::tcp::TcpSettings};
+use redis::{aio::ConnectionLike, cmd};
 
 use super::{LIFETIME_MS, Store, by_node, change, place};
 use crate::{Result, data::Data};
@@ -23,15 +26,6 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisRs<C> {
     fn connection(&self, key: &str) -> C {
         self.connections[place(key, self.connections.len())].clone()
     }
-}
-
-/// A client as sessionring's own driver sets it up: without Nagle's delay.
-pub(super) fn client(address: &str) -> Result<Client> {
-    Ok(Client::open(without_delay(address)?)?)
-}
-
-pub(super) fn without_delay(address: &str) -> Result<ConnectionInfo> {
-    Ok(address.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisRs<C> {

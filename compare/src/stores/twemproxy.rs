@@ -3,17 +3,14 @@
 
 use std::sync::Arc;
 
-use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, aio::MultiplexedConnection};
 
-use super::{
-    PATIENCE,
-    redis_rs::{RedisRs, without_delay},
-};
+use super::{PATIENCE, redis_rs::RedisRs};
 use crate::{Result, data::Data};
 
 pub(super) async fn connect(addresses: &[String], data: Arc<Data>) -> Result<RedisRs<MultiplexedConnection>> {
     let address = addresses.first().ok_or("twemproxy has no address")?;
-    let info = without_delay(address)?;
+    let info = address.as_str().into_connection_info()?;
     // The proxy knows no CLIENT command and would hang up.
     let settings = info.redis_settings().clone().set_skip_set_lib_name();
     let client = Client::open(info.set_redis_settings(settings))?;
