@@ -17,7 +17,7 @@ pub(crate) enum Bound {
     AtLeast(f64),
     AtMost(f64),
     /// What the rival has in the same run.
-    AtMostTheirs,
+    NoMoreThanTheirs,
 }
 
 impl Bound {
@@ -26,7 +26,7 @@ impl Bound {
         match self {
             Bound::AtLeast(least) => format!(">= {least}"),
             Bound::AtMost(most) => format!("<= {most}"),
-            Bound::AtMostTheirs => "<= theirs".into(),
+            Bound::NoMoreThanTheirs => "<= theirs".into(),
         }
     }
 }
@@ -89,7 +89,7 @@ const fn requests(
     }
 }
 
-use Bound::{AtLeast, AtMost, AtMostTheirs};
+use Bound::{AtLeast, AtMost, NoMoreThanTheirs};
 use Name::{Cluster, Multiplexed, Twemproxy};
 use Workload::{Get, GetMany, Mix, Set, Visit};
 
@@ -187,7 +187,7 @@ pub(crate) const GOALS: [Goal; 23] = [
     Goal {
         name: "record-bytes",
         title: "bytes in Redis beyond the payload, to tower-sessions-redis-store",
-        bound: AtMostTheirs,
+        bound: NoMoreThanTheirs,
         measure: Measure::RecordBytes,
     },
 ];

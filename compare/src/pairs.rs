@@ -15,7 +15,7 @@ pub(crate) struct Series {
 
 impl Series {
     /// For the goal table alone.
-    pub(crate) const QUICK: Series = Series { rounds: 11, round: Duration::from_millis(220) };
+    pub(crate) const QUICK: Series = Series { rounds: 15, round: Duration::from_millis(250) };
     /// For the goal table in the full run.
     pub(crate) const FULL: Series = Series { rounds: 15, round: Duration::from_millis(400) };
 

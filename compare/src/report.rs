@@ -47,7 +47,7 @@ impl Verdict {
 
     fn bound(&self) -> String {
         match (self.goal.bound, &self.value) {
-            (Bound::AtMostTheirs, Ok(Value { theirs: Some(theirs), unit, .. })) => {
+            (Bound::NoMoreThanTheirs, Ok(Value { theirs: Some(theirs), unit, .. })) => {
                 format!("<= {}", number(*theirs, *unit))
             }
             (bound, _) => bound.text(),
@@ -59,7 +59,7 @@ fn met(bound: Bound, value: &Value) -> bool {
     match bound {
         Bound::AtLeast(least) => value.spread.median >= least,
         Bound::AtMost(most) => value.spread.median <= most,
-        Bound::AtMostTheirs => value.theirs.is_some_and(|theirs| value.spread.median <= theirs),
+        Bound::NoMoreThanTheirs => value.theirs.is_some_and(|theirs| value.spread.median <= theirs),
     }
 }
 
@@ -136,7 +136,8 @@ fn page(machine: &str, series: &Series, verdicts: &[Verdict], tables: &Tables) -
     }
     page.push_str(
         "\n## Requests in flight\n\n![Throughput over requests in flight](plots/compare-throughput.svg)\n\n\
-         ![Latency over requests in flight](plots/compare-latency.svg)\n",
+         ![Latency over requests in flight](plots/compare-latency.svg)\n\n\
+         Rivals are drawn relative to ours in their own rounds.\n",
     );
     tables.write(&mut page)?;
     Ok(page)
@@ -155,7 +156,7 @@ mod tests {
     fn bounds() {
         assert!(met(Bound::AtLeast(1.0), &value(1.0)) && !met(Bound::AtLeast(1.0), &value(0.99)));
         assert!(met(Bound::AtMost(1.0), &value(1.0)) && !met(Bound::AtMost(1.0), &value(1.01)));
-        assert!(met(Bound::AtMostTheirs, &value(2.0)) && !met(Bound::AtMostTheirs, &value(2.1)));
+        assert!(met(Bound::NoMoreThanTheirs, &value(2.0)) && !met(Bound::NoMoreThanTheirs, &value(2.1)));
     }
 
     #[test]

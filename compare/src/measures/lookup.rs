@@ -34,8 +34,10 @@ const ROUND: Duration = Duration::from_millis(10);
 
 /// Answers the nanoseconds that one lookup took.
 type Lookup = Box<dyn FnMut() -> f64>;
+/// What is called how in the table.
+type Named = (&'static str, fn() -> Lookup);
 
-pub(crate) fn compare(ring: Placement, rival: LookupRival, _: &Series) -> Result<Spread> {
+pub(crate) fn compare(ring: Placement, rival: LookupRival) -> Result<Spread> {
     match rival {
         LookupRival::TableRead => ratio(&pairs(index(placed(ring)), table_read())?, |nanos| *nanos),
         LookupRival::HashRing => ratio(&pairs(owner(placed(ring)), hash_ring())?, |nanos| 1.0 / nanos),
@@ -68,7 +70,7 @@ pub(crate) struct Row {
 }
 
 pub(crate) fn table() -> Result<Vec<Row>> {
-    let all: [(&str, fn() -> Lookup); 8] = [
+    let all: [Named; 8] = [
         ("sessionring, hashed 1,000 × 160, index", || index(hashed(NODES, VNODES))),
         ("sessionring, hashed 1,000 × 160, node", || owner(hashed(NODES, VNODES))),
         ("sessionring, balanced 1,000, index", || index(balanced(NODES))),

@@ -1,6 +1,6 @@
 //! What a session costs in Redis beyond its payload, and what a log-out leaves behind.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
@@ -9,15 +9,15 @@ use sessionring::{
     SessionId, SessionRing,
     record::{Bincode, Codec, Keyspace},
 };
-use sessionring_testkit::{RedisServer, Reply};
+use sessionring_testkit::{Client, RedisServer, Reply};
 use time::OffsetDateTime;
 
 use crate::{Result, lab::Lab, statistics::Spread};
 
 /// Sessions of different lengths, since the allocator rounds up: one length alone would measure its steps.
-const LENGTHS: usize = 256;
-/// Bytes between two lengths.
-const STEP: usize = 3;
+const LENGTHS: usize = 600;
+/// When the rival's records expire: in 2033.
+const EXPIRY: i64 = 2_000_000_000;
 /// Log-ins and log-outs.
 const CHURN: usize = 20_000;
 
@@ -75,8 +75,12 @@ struct TowerRecord {
 /// Bytes beyond the payload, over sessions of different lengths.
 #[derive(Debug)]
 pub(crate) struct Records {
+    /// For the same sessions, each in its store's own encoding. (The rival's is longer, so that it also pays more for
+    /// the rounding up.)
     pub(crate) ours: Spread,
     pub(crate) theirs: Spread,
+    /// For sessions that take the same number of bytes in both encodings.
+    pub(crate) at_equal_lengths: (Spread, Spread),
 }
 
 /// The payload is what the session's data takes in the encoding of that store: the rest (key, header or id and
@@ -90,43 +94,47 @@ pub(crate) fn records(lab: &Lab) -> Result<Records> {
     let sessions = ring.sessions::<Login>(namespace);
     let keyspace = Keyspace::new(name, namespace);
     let mut client = server.client()?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for i in 0..LENGTHS {
-        let login = Login::new(i * STEP);
-
-        let payload = Bincode.encode(&login)?;
+    // By the length of the payload.
+    let (mut ours, mut theirs) = (BTreeMap::new(), BTreeMap::new());
+    for notes in 0..LENGTHS {
+        let login = Login::new(notes);
         let id: SessionId = lab.block_on(async { Ok(sessions.create(&login).await?) })?;
-        let usage =
-            memory_usage(client.command(&[b"MEMORY".as_slice(), b"USAGE", keyspace.key(&id).as_bytes()])?)?;
-        ours.push(usage - payload.len() as f64);
+        let payload = Bincode.encode(&login)?.len();
+        ours.insert(payload, beyond(&mut client, keyspace.key(&id).as_bytes(), payload)?);
 
         let data = login.data();
-        let payload = rmp_serde::to_vec(&data)?;
-        // A random id is 128 random bits.
-        let id = i128::from_le_bytes([0x9d ^ i as u8; 16]);
+        let payload = rmp_serde::to_vec(&data)?.len();
+        let id = i128::from_le_bytes([notes as u8; 16]);
         let key = BASE64URL_NOPAD.encode(&id.to_le_bytes());
-        let expiry_date = OffsetDateTime::from_unix_timestamp(2_000_000_000)?;
+        let expiry_date = OffsetDateTime::from_unix_timestamp(EXPIRY)?;
         let record = rmp_serde::to_vec(&TowerRecord { id: TowerId(id), data, expiry_date })?;
-        client.command(&[b"SET".as_slice(), key.as_bytes(), &record, b"EXAT", b"2000000000"])?.ok()?;
-        let usage = memory_usage(client.command(&[b"MEMORY".as_slice(), b"USAGE", key.as_bytes()])?)?;
-        theirs.push(usage - payload.len() as f64);
+        let expiry = EXPIRY.to_string();
+        client.command(&[b"SET".as_slice(), key.as_bytes(), &record, b"EXAT", expiry.as_bytes()])?.ok()?;
+        theirs.insert(payload, beyond(&mut client, key.as_bytes(), payload)?);
     }
     lab.block_on(async {
         ring.close().await;
         Ok(())
     })?;
-    Ok(Records { ours: mean(&ours), theirs: mean(&theirs) })
+    let equal = ours.iter().filter_map(|(payload, ours)| Some((*ours, *theirs.get(payload)?)));
+    let (ours_equal, theirs_equal): (Vec<f64>, Vec<f64>) = equal.unzip();
+    Ok(Records {
+        ours: mean(ours.into_values()),
+        theirs: mean(theirs.into_values()),
+        at_equal_lengths: (mean(ours_equal), mean(theirs_equal)),
+    })
 }
 
-fn memory_usage(reply: Reply) -> Result<f64> {
-    match reply {
-        Reply::Int(bytes) => Ok(bytes as f64),
+fn beyond(client: &mut Client, key: &[u8], payload: usize) -> Result<f64> {
+    match client.command(&[b"MEMORY".as_slice(), b"USAGE", key])? {
+        Reply::Int(bytes) => Ok(bytes as f64 - payload as f64),
         other => Err(format!("MEMORY USAGE answered {other:?}").into()),
     }
 }
 
-/// With the range. The mean, since the allocator's steps make two clusters of values.
-fn mean(values: &[f64]) -> Spread {
+/// With the range. The mean, since the allocator's steps make clusters of values.
+fn mean(values: impl IntoIterator<Item = f64>) -> Spread {
+    let values: Vec<f64> = values.into_iter().collect();
     let range = Spread::of(values.iter().copied()).unwrap_or(Spread::single(0.0));
     Spread { median: values.iter().sum::<f64>() / values.len().max(1) as f64, ..range }
 }

@@ -46,7 +46,7 @@ pub(crate) fn take(lab: &Lab, goal: &Goal, series: &Series) -> Result<Value> {
         Measure::ServerCpu { workload, in_flight } => {
             Ok(ratio(server_cpu::compare(lab, workload, in_flight, series)?.ratio))
         }
-        Measure::Lookup { ring, rival } => Ok(ratio(lookup::compare(ring, rival, series)?)),
+        Measure::Lookup { ring, rival } => Ok(ratio(lookup::compare(ring, rival)?)),
         Measure::Build => {
             Ok(Value { spread: lookup::build(series)?, unit: Unit::Milliseconds, theirs: None })
         }

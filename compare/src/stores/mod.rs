@@ -77,11 +77,14 @@ async fn by_node<F>(
     data: &Data,
     range: Range<usize>,
     nodes: usize,
-    mget: impl Fn(usize, Vec<usize>) -> F,
+    mget: impl Fn(usize, &[usize]) -> F,
 ) -> Result<Vec<Option<String>>>
 where
     F: Future<Output = Result<Vec<Option<String>>>> + Send,
 {
+    if nodes == 1 {
+        return mget(0, &range.collect::<Vec<_>>()).await;
+    }
     let first = range.start;
     let mut answers = vec![None; range.len()];
     let mut parts = vec![Vec::new(); nodes];
@@ -89,8 +92,7 @@ where
         parts[place(&data.keys[i], nodes)].push(i);
     }
     let asked = parts.iter().enumerate().filter(|(_, part)| !part.is_empty());
-    let asked = asked.map(|(node, part)| mget(node, part.clone()));
-    let answered = try_join_all(asked).await?;
+    let answered = try_join_all(asked.map(|(node, part)| mget(node, part))).await?;
     for (part, values) in parts.iter().filter(|part| !part.is_empty()).zip(answered) {
         if part.len() != values.len() {
             return Err("MGET answered another number of values than it was asked for".into());
@@ -183,7 +185,7 @@ mod tests {
         });
         let expected: Vec<_> = range.map(|i| Some(i.to_string())).collect();
         assert_eq!(values.await.unwrap(), expected);
-        let short = by_node(&data, 0..10, 1, |_, _| async { Ok(vec![None]) });
+        let short = by_node(&data, 0..10, 3, |_, _| async { Ok(vec![]) });
         assert!(short.await.is_err());
     }
 }
