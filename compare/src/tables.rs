@@ -258,13 +258,16 @@ impl Tables {
             page,
             "\n## Memory\n\nBytes of a node (`MEMORY USAGE`) beyond what the session's data take in the store's own encoding, \
              mean and range over sessions of 600 lengths: ours {}, tower-sessions-redis-store {} for the same sessions; {} and \
-             {} for sessions that take the same number of bytes in both encodings.\n\n\
+             {} for sessions that take the same number of bytes in both encodings. With their payload, the same sessions \
+             take {:.0} and {:.0} bytes.\n\n\
              A session of 300 bytes takes {:.0} bytes of `used_memory` in all, what is remembered of a log-out \
              {:.0} (20,000 of each); a tombstone lives as long as its session would have, and a quarter of an hour.",
             text(&self.records.ours, Unit::Bytes),
             text(&self.records.theirs, Unit::Bytes),
             text(&self.records.at_equal_lengths.0, Unit::Bytes),
             text(&self.records.at_equal_lengths.1, Unit::Bytes),
+            self.records.in_all.0.median,
+            self.records.in_all.1.median,
             self.churn.sessions,
             self.churn.tombstones,
         )?;

@@ -81,6 +81,8 @@ pub(crate) struct Records {
     pub(crate) theirs: Spread,
     /// For sessions that take the same number of bytes in both encodings.
     pub(crate) at_equal_lengths: (Spread, Spread),
+    /// The same sessions with their payload.
+    pub(crate) in_all: (Spread, Spread),
 }
 
 /// The payload is what the session's data takes in the encoding of that store: the rest (key, header or id and
@@ -119,9 +121,10 @@ pub(crate) fn records(lab: &Lab) -> Result<Records> {
     let equal = ours.iter().filter_map(|(payload, ours)| Some((*ours, *theirs.get(payload)?)));
     let (ours_equal, theirs_equal): (Vec<f64>, Vec<f64>) = equal.unzip();
     Ok(Records {
-        ours: mean(ours.into_values()),
-        theirs: mean(theirs.into_values()),
+        ours: mean(ours.values().copied()),
+        theirs: mean(theirs.values().copied()),
         at_equal_lengths: (mean(ours_equal), mean(theirs_equal)),
+        in_all: (in_all(&ours), in_all(&theirs)),
     })
 }
 
@@ -130,6 +133,10 @@ fn beyond(client: &mut Client, key: &[u8], payload: usize) -> Result<f64> {
         Reply::Int(bytes) => Ok(bytes as f64 - payload as f64),
         other => Err(format!("MEMORY USAGE answered {other:?}").into()),
     }
+}
+
+fn in_all(by_payload: &BTreeMap<usize, f64>) -> Spread {
+    mean(by_payload.iter().map(|(&payload, beyond)| payload as f64 + beyond))
 }
 
 /// With the range. The mean, since the allocator's steps make clusters of values.
