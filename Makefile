@@ -8,7 +8,7 @@ SECONDS ?= 30
 STATES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit bench fuzz soak chaos model server
+.PHONY: help demo test lint audit bench compare fuzz soak chaos model server
 
 help: ## this list
 	@echo "make demo               100,000 log-ins on three servers, start to finish (NODES=... for your own)"
@@ -17,6 +17,8 @@ help: ## this list
 	@echo "make lint               formatting, clippy and docs; warnings are errors"
 	@echo "make audit              licences, sources and advisories (cargo-deny)"
 	@echo "make bench              benchmarks (criterion)"
+	@echo "make compare QUICK=1    against other clients, a Redis Cluster and twemproxy, side by side: the goals alone;"
+	@echo "                        without QUICK everything, and docs/performance-compare.md; ONLY=name,... some goals"
 	@echo "make fuzz SECONDS=30    each fuzz target for so long (needs a nightly toolchain)"
 	@echo "make soak SECONDS=600   the simulation, seed after seed, for so long; SEED=n says where to begin"
 	@echo "make chaos SECONDS=60   real servers, clients and resizes that die, hang and forget; SEED=n repeats a run"
@@ -46,6 +48,10 @@ audit:
 
 bench: server
 	$(CARGO) bench --locked -p sessionring-benches
+
+compare: server
+	@scripts/install-twemproxy.sh --if-missing
+	$(CARGO) run --release --locked -p compare -- $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 fuzz:
 	@CARGO="$(CARGO)" scripts/fuzz.sh $(SECONDS)
