@@ -170,7 +170,7 @@ impl Session {
                 let at = call.answered.map_or(call.asked, |(_, at, _)| at);
                 events.push(Event { invoked: call.invoked, returned, optional, action, at });
                 // A log-out is sent again if no answer comes. Where nothing was, it leaves nothing, and its first copy may
-                // come late and end what was created under this id after all.
+                // come late and end what was created under this id after all. The copy comes right behind its original.
                 if matches!(action, Action::Delete { upsertable: false }) && !optional {
                     let (invoked, returned) = (call.invoked, u64::MAX);
                     events.push(Event { invoked, returned, optional: true, action, at });

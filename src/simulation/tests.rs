@@ -99,7 +99,8 @@ fn replay() {
     assert!(report.violations.is_empty(), "{}", failure(seed, &report));
 }
 
-/// Runs seeds for `SECONDS` on as many threads as there are cores, beginning with `SEED`; see `make soak`.
+/// Runs seeds for `SECONDS` on as many threads as there are cores, beginning with `SEED`; ends at the first that fails, or
+/// after so many as `FAILURES` says. See `make soak`.
 #[test]
 fn soak() {
     let Some(seconds) = number("SECONDS") else { return };

@@ -43,8 +43,8 @@ pub(super) struct Inner {
     pub(super) last_conn: u64,
     pub(super) history: History,
     pub(super) trace: Trace,
-    /// What was asked of the control plane, by which process, of which server.
-    pub(super) controls: Vec<(u64, String, Control)>,
+    /// Who loaded the document, and from which server.
+    pub(super) loads: Vec<(u64, String)>,
     /// Which write made which version of a session.
     versions: BTreeMap<(Key, u64), u64>,
     /// What no register could explain.
@@ -96,7 +96,7 @@ impl World {
                 last_conn: 0,
                 history: History::default(),
                 trace: Trace::new(readable),
-                controls: Vec::new(),
+                loads: Vec::new(),
                 versions: BTreeMap::new(),
                 violations: Vec::new(),
             }),
@@ -121,9 +121,9 @@ impl World {
     /// A server executes what has arrived on a connection.
     pub(super) fn execute(&self, conn: &Conn, question: Question) -> Response {
         self.with(|inner| {
-            let Inner { servers, dice, trace, history, controls, .. } = inner;
-            if let Question::Control(control) = &question {
-                controls.push((conn.process, conn.server.clone(), control.clone()));
+            let Inner { servers, dice, trace, history, loads, .. } = inner;
+            if let Question::Control(Control::Load) = &question {
+                loads.push((conn.process, conn.server.clone()));
             }
             let server = servers.get_mut(&conn.server).expect("connections lead to servers");
             let mut deeds = Vec::new();

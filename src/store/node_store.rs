@@ -23,7 +23,7 @@ pub(crate) struct NodeStore {
 }
 
 /// A node, and where it is.
-type Place = (NodeId, String);
+type Contact = (NodeId, String);
 
 /// What a node was found to hold.
 pub(super) enum Found {
@@ -44,7 +44,7 @@ impl NodeStore {
 
     /// What each of these nodes holds. Nodes that obey the same document are asked for it once, so that many nodes cost a
     /// process that starts no more than one document; and for a known one not at all.
-    async fn ask(&self, places: Vec<Place>, known: Option<&Document>) -> Vec<(Place, Result<Found>)> {
+    async fn ask(&self, places: Vec<Contact>, known: Option<&Document>) -> Vec<(Contact, Result<Found>)> {
         let looked = join_all(places.into_iter().map(|place| async move {
             let standing = match self.node(&place.0, &place.1) {
                 Ok(node) => node.look().await,
@@ -53,7 +53,7 @@ impl NodeStore {
             (place, standing)
         }));
         let mut found = Vec::new();
-        let mut holders: BTreeMap<Vec<u8>, Vec<Place>> = BTreeMap::new();
+        let mut holders: BTreeMap<Vec<u8>, Vec<Contact>> = BTreeMap::new();
         for (place, standing) in looked.await {
             match standing {
                 Err(error) => found.push((place, Err(error))),
@@ -70,7 +70,7 @@ impl NodeStore {
     }
 
     /// What the holders of a fence hold: the document that it names, from the first that has it.
-    async fn load_once(&self, fence: Vec<u8>, holders: Vec<Place>) -> Vec<(Place, Result<Found>)> {
+    async fn load_once(&self, fence: Vec<u8>, holders: Vec<Contact>) -> Vec<(Contact, Result<Found>)> {
         let mut found = Vec::with_capacity(holders.len());
         let mut document: Option<Document> = None;
         for place in holders {
@@ -88,7 +88,7 @@ impl NodeStore {
         found
     }
 
-    async fn load_at(&self, (id, address): &Place) -> Result<Found> {
+    async fn load_at(&self, (id, address): &Contact) -> Result<Found> {
         let (standing, bytes) = self.node(id, address)?.load().await?;
         self.found_at(id, &standing, bytes.as_deref())
     }
@@ -117,18 +117,18 @@ impl NodeStore {
     /// Asks the contact points, the members of what is known, and those of what is found, until nothing newer is.
     async fn search(&self, known: Option<&Document>) -> Result<Loaded> {
         let mut newest: Option<(Document, Option<NodeId>)> = known.map(|known| (known.clone(), None));
-        let mut answers: BTreeMap<Place, Result<Found>> = BTreeMap::new();
+        let mut answers: BTreeMap<Contact, Result<Found>> = BTreeMap::new();
         loop {
             let contacts = self.directory.contacts().into_iter();
             let members = newest.iter().flat_map(|(document, _)| document.members());
             let members = members.map(|member| (member.id.clone(), member.address.clone()));
             let places = contacts.chain(members).filter(|at| !answers.contains_key(at));
-            let unasked: Vec<Place> = places.collect::<BTreeSet<_>>().into_iter().collect();
+            let unasked: Vec<Contact> = places.collect::<BTreeSet<_>>().into_iter().collect();
             if unasked.is_empty() {
                 break;
             }
-            let newest_known = newest.as_ref().map(|(document, _)| document.clone());
-            for ((id, address), found) in self.ask(unasked, newest_known.as_ref()).await {
+            let known = newest.as_ref().map(|(document, _)| document.clone());
+            for ((id, address), found) in self.ask(unasked, known.as_ref()).await {
                 match &found {
                     Ok(Found::Document(document)) => newer(&mut newest, document, &id)?,
                     // Whatever else is there, this application must not work on the ring.
@@ -143,7 +143,7 @@ impl NodeStore {
     }
 
     /// What is to be said of each node: a member is where the document says.
-    fn summary(&self, document: Option<Document>, answers: BTreeMap<Place, Result<Found>>) -> Loaded {
+    fn summary(&self, document: Option<Document>, answers: BTreeMap<Contact, Result<Found>>) -> Loaded {
         let mut loaded = Loaded::of(document);
         for ((id, address), answer) in answers {
             let member = loaded.document.as_ref().and_then(|document| document.member(&id));
