@@ -75,7 +75,11 @@ impl Lane {
             bytes += request.weight();
             weight += request.weight();
         }
-        let requests = self.waiting.drain(..batch.end).collect();
+        let requests = if batch.end == self.waiting.len() {
+            Vec::from(std::mem::take(&mut self.waiting))
+        } else {
+            self.waiting.drain(..batch.end).collect()
+        };
         batches.push(batch);
         if self.waiting.is_empty() {
             self.earliest = None;
