@@ -72,10 +72,17 @@ use crate::{
 pub(crate) enum Failure {
     /// The node did not execute it and never will.
     Unsent(Error),
-    /// The node obeys another fence, or none: this is what it stores. It did not execute the request.
-    Refused(Option<Vec<u8>>),
+    /// The node did not execute it, because it obeys another fence, or none.
+    Refused(Arc<Refusal>),
     /// It was sent; whether the node executed it, or still will, is unknown.
     Lost(Error),
+}
+
+/// What a node stores in the place of the fence that a request carried.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) node: NodeId,
+    pub(crate) stored: Option<Vec<u8>>,
 }
 
 impl Failure {
