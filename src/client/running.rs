@@ -46,7 +46,7 @@ pub(crate) async fn execute(
 ) -> Result<Outcome> {
     let mut running = Running::new(key, command);
     loop {
-        let (node, fence, submitted, foreseen) = {
+        let (node, fence, renewals, submitted, foreseen) = {
             let view = keeper.view();
             let (node, request) = running.request(&view, deadline)?;
             let (fence, submitted) = (request.fence, view.nodes[node].submit(request));
@@ -54,7 +54,7 @@ pub(crate) async fn execute(
                 let (node, request) = view.route(key, send, deadline);
                 view.nodes[node].submit(request)
             });
-            (view.nodes[node].id().clone(), fence, submitted, foreseen)
+            (view.nodes[node].id().clone(), fence, view.renewals, submitted, foreseen)
         };
         let mut then = running.answered(&node, submitted.await);
         if let (Then::Continue, Some(foreseen)) = (&then, foreseen)
@@ -68,7 +68,7 @@ pub(crate) async fn execute(
             Then::Continue => {}
             Then::Done(result) => return result,
             Then::Unsent(error) => {
-                if !has_moved_on(keeper, &fence, deadline) {
+                if !has_moved_on(keeper, &fence, renewals, deadline) {
                     return running.unsent(&node, error);
                 }
             }
@@ -103,6 +103,7 @@ pub(crate) async fn execute_many(
 struct Group {
     node: Node,
     fence: Fence,
+    renewals: u64,
     /// With the place of each in the answer.
     running: Vec<(usize, Running)>,
     requests: Vec<Request>,
@@ -115,18 +116,19 @@ async fn finish(keeper: &Arc<Keeper>, group: Group, deadline: Instant) -> Vec<(u
     let mut groups = vec![group];
     while !groups.is_empty() {
         let mut again = Vec::new();
-        let exchanged = groups.into_iter().map(|Group { node, fence, running, requests }| async move {
+        let exchanged = groups.into_iter().map(|group| async move {
+            let Group { node, fence, renewals, running, requests } = group;
             let answers = node.submit_many(requests).await;
-            (node.id().clone(), fence, running, answers)
+            (node.id().clone(), fence, renewals, running, answers)
         });
-        for (node, fence, running, answers) in join_all(exchanged).await {
+        for (node, fence, renewals, running, answers) in join_all(exchanged).await {
             let mut refused = Vec::new();
             let mut refusal = None;
             for ((i, mut running), answer) in running.into_iter().zip(answers) {
                 match running.answered(&node, answer) {
                     Then::Continue => again.push((i, running)),
                     Then::Done(result) => results.push((i, result)),
-                    Then::Unsent(error) if !has_moved_on(keeper, &fence, deadline) => {
+                    Then::Unsent(error) if !has_moved_on(keeper, &fence, renewals, deadline) => {
                         results.push((i, running.unsent(&node, error)));
                     }
                     Then::Unsent(_) => again.push((i, running)),
@@ -161,6 +163,7 @@ fn route_all(
     let group = |node: &Node| Group {
         node: node.clone(),
         fence: view.document.fence(),
+        renewals: view.renewals,
         running: Vec::new(),
         requests: Vec::new(),
     };
@@ -239,9 +242,12 @@ impl Running {
     }
 }
 
-/// Whether the ring is another one since a request was routed, so that its next owner may be well.
-fn has_moved_on(keeper: &Keeper, fence: &Fence, deadline: Instant) -> bool {
-    keeper.view().document.fence() != *fence && Instant::now() < deadline && !keeper.is_closed()
+/// Whether the ring, or the handle of a node, is another one since a request was routed, so that its next owner, or the
+/// next handle, may be well.
+fn has_moved_on(keeper: &Keeper, fence: &Fence, renewals: u64, deadline: Instant) -> bool {
+    let view = keeper.view();
+    let same = view.document.fence() == *fence && view.renewals == renewals;
+    !same && Instant::now() < deadline && !keeper.is_closed()
 }
 
 fn indeterminate(node: &NodeId, cause: Option<Error>) -> Error {

@@ -149,8 +149,8 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
                     }
                 }
                 Event::Changed(change) => {
-                    if let Change::Connected(..) = change {
-                        inbox.has_tried();
+                    if let Change::Connected(connected, ..) = &change {
+                        inbox.has_tried(connected.as_ref().map(drop).map_err(Error::clone));
                     }
                     self.change(change);
                 }

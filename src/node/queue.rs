@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{Answer, Failure, Kind, Limits};
 use crate::{
+    error::Error,
     protocol::{Command, Outcome, Scope},
     record::Key,
     topology::Fence,
@@ -59,19 +60,25 @@ pub(crate) enum Job {
 /// The dispatcher's end of a queue.
 pub(crate) struct Inbox {
     pub(crate) jobs: mpsc::UnboundedReceiver<Job>,
-    /// Whether the first attempt to connect has ended. When this is dropped, the dispatcher has ended.
-    tried: watch::Sender<bool>,
+    /// How the first attempt to connect has ended. When this is dropped, the dispatcher has ended.
+    tried: watch::Sender<Option<Result<(), Error>>>,
 }
 
 impl Inbox {
-    /// The first attempt to connect has ended, well or not.
-    pub(crate) fn has_tried(&self) {
-        self.tried.send_if_modified(|tried| !std::mem::replace(tried, true));
+    /// An attempt to connect has ended like this. The first one counts.
+    pub(crate) fn has_tried(&self, result: Result<(), Error>) {
+        self.tried.send_if_modified(|tried| {
+            let first = tried.is_none();
+            tried.get_or_insert(result);
+            first
+        });
     }
 
     /// The inbox for these jobs, and what knows when it is gone.
-    pub(crate) fn new(jobs: mpsc::UnboundedReceiver<Job>) -> (Inbox, watch::Receiver<bool>) {
-        let (tried, progress) = watch::channel(false);
+    pub(crate) fn new(
+        jobs: mpsc::UnboundedReceiver<Job>,
+    ) -> (Inbox, watch::Receiver<Option<Result<(), Error>>>) {
+        let (tried, progress) = watch::channel(None);
         (Inbox { jobs, tried }, progress)
     }
 }

@@ -2,9 +2,10 @@
 
 use redis::{RedisError, ServerError};
 
+use super::RedisAddress;
 use crate::{
     error::{Error, ErrorKind},
-    node::{BatchReply, Failure},
+    node::{BatchReply, Failure, explain},
     protocol::Outcome,
     ring::NodeId,
 };
@@ -112,9 +113,21 @@ fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
     Error::at(kind, id, format!("{advice} ({})", said.trim()))
 }
 
+/// No connection came about.
+pub(super) fn of_opening(id: &NodeId, place: &RedisAddress, error: &std::io::Error) -> Error {
+    match explain(error) {
+        Some(why) => Error::at(ErrorKind::Configuration, id, format!("no connection to {place}: {why}")),
+        None => Error::at(ErrorKind::Unavailable, id, format!("no connection to {place}: {error}")),
+    }
+}
+
 /// An error of the connection itself, before or during an exchange.
 pub(super) fn of_connection(id: &NodeId, place: &str, error: &RedisError) -> Error {
     use redis::ErrorKind as Kind;
+    // A server that wants a certificate says so after the connection has come about.
+    if let Some(why) = explain(error) {
+        return Error::at(ErrorKind::Configuration, id, format!("the connection to {place} ended: {why}"));
+    }
     match error.kind() {
         Kind::Parse => Error::at(
             ErrorKind::Configuration,
@@ -124,7 +137,10 @@ pub(super) fn of_connection(id: &NodeId, place: &str, error: &RedisError) -> Err
         Kind::AuthenticationFailed => Error::at(
             ErrorKind::Configuration,
             id,
-            format!("the server at {place} refuses this user or password; check the address"),
+            format!(
+                "the server at {place} refuses this user or password; check the address, or the \
+                 credentials given apart from it"
+            ),
         ),
         Kind::Server(_) | Kind::Extension => {
             let code = error.code().unwrap_or("ERR");
