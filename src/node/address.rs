@@ -67,6 +67,7 @@ mod tests {
             ("valkey://Cache.internal", "redis://Cache.internal:6379"),
             ("rediss://app:s%3Acret@[::1]:7000/2", "rediss://[::1]:7000/2"),
             ("valkeys://cache.internal", "rediss://cache.internal:6379"),
+            ("REDISS://cache.internal", "rediss://cache.internal:6379"),
             ("unix:/run/my%20redis%25.sock?user=u&pass=hunter2&db=2", "unix:/run/my%20redis%25.sock?db=2"),
             ("redis+unix:///run/redis.sock", "unix:/run/redis.sock"),
             ("memory:a", "memory:a"),

@@ -144,19 +144,7 @@ fn unfit(what: &str, error: TlsError) -> Error {
 pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
     use AlertDescription as Alert;
     use CertificateError as Certificate;
-    let mut cause = Some(error);
-    let error = loop {
-        let error = cause?;
-        if let Some(error) = error.downcast_ref::<TlsError>() {
-            break error;
-        }
-        // The cause of an I/O error is the cause of what it wraps, which is left out.
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        cause = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        };
-    };
+    let error = error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<TlsError>()?;
     Some(match error {
         TlsError::InvalidCertificate(error) => match error {
             Certificate::UnknownIssuer => {

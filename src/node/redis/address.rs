@@ -23,6 +23,17 @@ pub(super) enum Place {
 
 impl RedisAddress {
     pub(crate) fn parse(text: &str) -> Result<RedisAddress, String> {
+        // The driver does not do TLS here, so it must not see that it is asked for.
+        let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
+        let encrypted = match scheme.to_ascii_lowercase().as_str() {
+            "rediss" => Some(format!("redis:{rest}")),
+            "valkeys" => Some(format!("valkey:{rest}")),
+            _ => None,
+        };
+        if encrypted.is_some() && text.contains('#') {
+            return Err("certificates are always verified; leave out what begins with #".into());
+        }
+        let text = encrypted.as_deref().unwrap_or(text);
         // The driver's own message may quote the address, which may hold a password in front of the host, or as
         // a parameter (unix:/path?pass=…).
         let info: ConnectionInfo = text.into_connection_info().map_err(|error| {
@@ -31,11 +42,8 @@ impl RedisAddress {
             if text.contains(['@', '?']) { "it is not a Redis URL".to_owned() } else { reason.to_owned() }
         })?;
         let place = match info.addr() {
+            ConnectionAddr::Tcp(host, port) if encrypted.is_some() => Place::Tls(host.clone(), *port),
             ConnectionAddr::Tcp(host, port) => Place::Tcp(host.clone(), *port),
-            ConnectionAddr::TcpTls { insecure: true, .. } => {
-                return Err("certificates are always verified; leave #insecure out".into());
-            }
-            ConnectionAddr::TcpTls { host, port, .. } => Place::Tls(host.clone(), *port),
             #[cfg(unix)]
             ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
             _ => return Err("this kind of address is not supported".into()),

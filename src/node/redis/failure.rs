@@ -1,5 +1,7 @@
 //! What the server's errors mean to us.
 
+use std::{error::Error as StdError, sync::Arc};
+
 use redis::{RedisError, ServerError};
 
 use super::RedisAddress;
@@ -125,7 +127,8 @@ pub(super) fn of_opening(id: &NodeId, place: &RedisAddress, error: &std::io::Err
 pub(super) fn of_connection(id: &NodeId, place: &str, error: &RedisError) -> Error {
     use redis::ErrorKind as Kind;
     // A server that wants a certificate says so after the connection has come about.
-    if let Some(why) = explain(error) {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<Arc<dyn StdError + Send + Sync>>());
+    if let Some(why) = cause.and_then(|cause| explain(&**cause)) {
         return Error::at(ErrorKind::Configuration, id, format!("the connection to {place} ended: {why}"));
     }
     match error.kind() {
