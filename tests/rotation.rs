@@ -164,6 +164,13 @@ async fn the_old_connection_serves_until_the_new_one_is_ready() {
         assert_eq!(logins(&ring).get(&id).await.unwrap(), Some(login(user)));
     }
     assert!(!reconnecting.is_finished());
+    // The proxy has passed the new connection on.
+    let arrived = async {
+        while silent.connections() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), arrived).await.unwrap();
     silent.cut();
     assert!(reconnecting.await.unwrap().unwrap_err().is_unavailable());
     logins(&ring).set(&id, &login(20)).await.unwrap();
@@ -205,7 +212,13 @@ async fn what_is_in_flight_on_the_old_connection_is_answered() {
     while let Some(answer) = asked.join_next().await {
         assert_eq!(answer.unwrap().unwrap(), Some(login(1)));
     }
-    assert_eq!(slow.open_connections(), 0);
+    // The old connection is closed; the proxy hears of it a moment later.
+    let closed = async {
+        while slow.open_connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap();
     assert_eq!(logins(&ring).get(&ids[0]).await.unwrap(), Some(login(2)));
 }
 

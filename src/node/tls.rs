@@ -142,37 +142,63 @@ fn unfit(what: &str, error: TlsError) -> Error {
 
 /// What a failed connection means, if it failed for a reason that will not mend itself.
 pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
-    use AlertDescription as Alert;
-    use CertificateError as Certificate;
     let error = error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<TlsError>()?;
     Some(match error {
-        TlsError::InvalidCertificate(error) => match error {
-            Certificate::UnknownIssuer => {
-                "its certificate comes from an authority that is not trusted here; name it \
-                                           with Tls::private_ca"
-                    .into()
-            }
-            Certificate::Expired | Certificate::ExpiredContext { .. } => {
-                format!("its certificate has expired; renew it ({error})")
-            }
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => format!(
-                "its certificate is not for this host: the name or IP address of the address must stand in its \
-                 subjectAltName ({error})"
-            ),
-            error => format!("its certificate is not valid ({error})"),
-        },
-        // TLS 1.3 has a word for it, 1.2 has not.
-        TlsError::AlertReceived(Alert::CertificateRequired) => {
-            "the server wants a client certificate; give it one with Tls::client_certificate".into()
-        }
-        TlsError::AlertReceived(alert) => format!(
-            "the server refuses the connection, or our certificate (it says {alert:?}); see its log, and \
-             Tls::client_certificate"
-        ),
+        TlsError::InvalidCertificate(error) => explain_certificate(error),
+        TlsError::AlertReceived(alert) => return explain_alert(*alert),
         TlsError::InvalidMessage(_) => {
             "what answers does not speak TLS; check the port, or write redis:// if it may be plaintext".into()
         }
         TlsError::PeerIncompatible(why) => format!("the server speaks no TLS that is still safe ({why:?})"),
-        error => format!("TLS failed ({error})"),
+        _ => return None,
     })
+}
+
+fn explain_certificate(error: &CertificateError) -> String {
+    use CertificateError as Certificate;
+    match error {
+        // A bad signature: an authority of the same name, with another key.
+        Certificate::UnknownIssuer | Certificate::BadSignature => {
+            "its certificate comes from an authority that is not trusted here; name it with Tls::private_ca"
+                .into()
+        }
+        Certificate::Expired | Certificate::ExpiredContext { .. } => {
+            "its certificate has expired; renew it (or set the clock of this machine)".into()
+        }
+        Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+            "its certificate is not valid yet; set the clock of this machine, or wait".into()
+        }
+        Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => format!(
+            "its certificate is not for this host: the name or IP address that the address has must stand in its \
+             subjectAltName ({error})"
+        ),
+        error => format!("its certificate is not valid ({error})"),
+    }
+}
+
+/// What the server does not like about us.
+fn explain_alert(alert: AlertDescription) -> Option<String> {
+    use AlertDescription as Alert;
+    match alert {
+        // TLS 1.3 has a word for it, 1.2 has not.
+        Alert::CertificateRequired => {
+            Some("the server wants a client certificate; give it one with Tls::client_certificate".into())
+        }
+        Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateRevoked
+        | Alert::CertificateExpired
+        | Alert::CertificateUnknown
+        | Alert::UnknownCA
+        | Alert::DecryptError
+        | Alert::AccessDenied
+        | Alert::HandshakeFailure => Some(format!(
+            "the server does not accept our client certificate, or misses one (it says {alert:?}); see its log, \
+             and Tls::client_certificate"
+        )),
+        Alert::ProtocolVersion | Alert::InsufficientSecurity | Alert::UnrecognisedName => {
+            Some(format!("the server does not want to speak with us (it says {alert:?}); see its log"))
+        }
+        _ => None,
+    }
 }

@@ -123,14 +123,24 @@ pub(super) fn of_opening(id: &NodeId, place: &RedisAddress, error: &std::io::Err
     }
 }
 
+/// An error of the connection before anything was answered.
+pub(super) fn of_login(id: &NodeId, place: &str, error: &RedisError) -> Error {
+    // A server that wants a certificate says so only now.
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<Arc<dyn StdError + Send + Sync>>());
+    if let Some(why) = cause.and_then(|cause| explain(&**cause)) {
+        return Error::at(ErrorKind::Configuration, id, format!("no connection to {place}: {why}"));
+    }
+    let broke = of_connection(id, place, error);
+    if error.is_connection_dropped() {
+        let message = format!("{}; if the server speaks TLS there, write rediss://", broke.message());
+        return Error::at(broke.kind(), id, message);
+    }
+    broke
+}
+
 /// An error of the connection itself, before or during an exchange.
 pub(super) fn of_connection(id: &NodeId, place: &str, error: &RedisError) -> Error {
     use redis::ErrorKind as Kind;
-    // A server that wants a certificate says so after the connection has come about.
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<Arc<dyn StdError + Send + Sync>>());
-    if let Some(why) = cause.and_then(|cause| explain(&**cause)) {
-        return Error::at(ErrorKind::Configuration, id, format!("the connection to {place} ended: {why}"));
-    }
     match error.kind() {
         Kind::Parse => Error::at(
             ErrorKind::Configuration,

@@ -73,7 +73,7 @@ impl RedisTransport {
         let login = self.address.login(self.access.credentials(&self.id, &self.address).as_ref());
         let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
             .await
-            .map_err(|error| failure::of_connection(&self.id, &place, &error))?;
+            .map_err(|error| failure::of_login(&self.id, &place, &error))?;
         let (open, closed) = watch::channel(());
         let mut driver: Driver = Box::pin(async move {
             driver.await;
