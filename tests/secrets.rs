@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use sessionring::{Credentials, SessionRing};
 use sessionring_testkit::RedisServer;
@@ -11,6 +11,9 @@ use support::{login, logins, nodes};
 
 /// Part of every secret here.
 const SECRET: &str = "hunter2";
+
+/// Some of the addresses lead nowhere.
+const SOON: Duration = Duration::from_millis(300);
 
 #[track_caller]
 fn hides(shown: &[&dyn Debug]) {
@@ -81,9 +84,9 @@ async fn in_errors() {
         format!("app:{wrong}@127.0.0.1"),
         wrong.clone(),
     ] {
-        let builder = nodes([address.clone()]).connect_timeout(std::time::Duration::from_millis(300));
+        let builder = nodes([address.clone()]).connect_timeout(SOON);
         let error = builder.connect().await.unwrap_err();
-        let ring = nodes(["memory:".to_owned()]).connect().await.unwrap();
+        let ring = nodes(["memory:".to_owned()]).connect_timeout(SOON).connect().await.unwrap();
         let added = match ring.plan().add("b", &address) {
             Ok(plan) => plan.start().await.unwrap_err(),
             Err(error) => error,

@@ -13,7 +13,7 @@ impl Tls {
     pub(crate) fn system_roots() -> Result<Tls> {
         Err(Error::configuration(
             "the address asks for TLS, which this application was built without: switch on the feature `tls` of \
-             sessionring in its Cargo.toml",
+             sessionring in its Cargo.toml; nothing was sent",
         ))
     }
 
