@@ -33,7 +33,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
                 ),
             ));
         }
-        Ok(Command::Write(Write {
+        Ok(Command::from(Write {
             condition,
             idle: options.lifetime.idle_ms(),
             absolute: options.lifetime.absolute_ms(),
