@@ -3,6 +3,7 @@
 //! - [`Sessions`]: typed sessions of one namespace
 //! - [`Lifetime`]: idle and absolute
 //! - `many`: the same operations for many sessions at once
+//! - `visit`: reading that slides
 //! - `commands`: from calls to commands
 //! - `answers`: from outcomes to answers
 
@@ -10,6 +11,7 @@ mod answers;
 mod commands;
 mod lifetime;
 mod many;
+mod visit;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -73,6 +75,7 @@ struct Options<T: 'static> {
     built_in: fn(CodecId) -> Option<&'static dyn Codec<T>>,
     max_bytes: usize,
     upsert_foreign: bool,
+    slide_after: f64,
 }
 
 impl SessionRing {
@@ -92,6 +95,7 @@ impl SessionRing {
                 built_in: built_in::<T>,
                 max_bytes: 64 << 10,
                 upsert_foreign: false,
+                slide_after: 0.1,
             }),
         }
     }
