@@ -139,7 +139,8 @@ async fn a_node_that_refuses_the_new_password_keeps_its_old_connection() {
     assert!(error.is_configuration() && error.node().unwrap().as_str() == "b", "{error}");
     assert!(!format!("{error} {error:?} {ring:?}").contains("hunter2"));
     traffic.goes_on().await;
-    assert_eq!(connections(&refusing, "app"), kept);
+    let now = connections(&refusing, "app");
+    assert!(!now.is_empty() && now.iter().all(|id| kept.contains(id)), "{kept:?} {now:?}");
     // When the server knows it, too, the next attempt succeeds.
     refusing.command(&["ACL", "SETUSER", "app", ">hunter2"]).unwrap();
     ring.reconnect().await.unwrap();

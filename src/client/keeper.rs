@@ -181,27 +181,23 @@ impl Keeper {
             let node = self.handle(member, &self.limits);
             async move { (member, node.tried().await, node) }
         });
-        let mut failed = None;
-        let mut ready = Vec::new();
-        let mut closing = Vec::new();
-        for (member, tried, node) in join_all(fresh).await {
-            match tried {
-                Ok(()) => ready.push((member, node)),
-                Err(error) => {
-                    failed.get_or_insert(error);
-                    closing.push(node);
-                }
-            }
-        }
+        let fresh = join_all(fresh).await;
+        let (mut failed, mut closing) = (None, Vec::with_capacity(fresh.len()));
         {
             let _adopting = self.adopting.lock();
             let view = self.view.load_full();
             let mut nodes = view.nodes.clone();
-            for (member, node) in ready {
+            for (member, tried, node) in fresh {
                 // It may have left the ring meanwhile, or moved.
                 let stays = view.document.member(&member.id).filter(|(_, now)| now.address == member.address);
-                closing.push(match stays {
-                    Some((index, _)) if !self.is_closed() => std::mem::replace(&mut nodes[index.get()], node),
+                closing.push(match (stays, tried) {
+                    (Some((index, _)), Ok(())) if !self.is_closed() => {
+                        std::mem::replace(&mut nodes[index.get()], node)
+                    }
+                    (Some(_), Err(error)) => {
+                        failed.get_or_insert(error);
+                        node
+                    }
                     _ => node,
                 });
             }

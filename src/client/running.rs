@@ -329,3 +329,35 @@ fn indeterminate(cause: Option<Error>) -> Error {
         None => Error::new(ErrorKind::Indeterminate, message),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        client::SessionRing,
+        record::{Keyspace, SessionId},
+    };
+
+    #[tokio::test]
+    async fn a_request_that_came_too_late_to_an_old_connection_is_routed_again() {
+        let ring = SessionRing::builder().node("a", "memory:").connect().await.unwrap();
+        let keeper = ring.keeper();
+        let (old, deadline) = (keeper.view_for_long(), Instant::now() + Duration::from_secs(10));
+        let fence = old.document.fence();
+        assert!(!has_moved_on(keeper, &fence, old.renewals, deadline));
+        keeper.reconnect().await.unwrap();
+        let key = Keyspace::new("sessionring", "test").key(&SessionId::generate().unwrap());
+        let (node, request) = Running::new(key, Command::Read).request(&old, deadline).unwrap();
+        let Err(Failure::Unsent(error)) = old.nodes[node].submit(request).await else {
+            panic!("it was sent")
+        };
+        assert!(error.is_closed());
+        assert!(has_moved_on(keeper, &fence, old.renewals, deadline));
+        assert!(!has_moved_on(keeper, &fence, keeper.view().renewals, deadline));
+        assert!(!has_moved_on(keeper, &fence, old.renewals, Instant::now()));
+        ring.close().await;
+        assert!(!has_moved_on(keeper, &fence, old.renewals, deadline));
+    }
+}
