@@ -8,7 +8,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use sessionring_testkit::RedisServer;
+use sessionring_testkit::{RedisServer, Reply};
 
 use super::*;
 use crate::{
@@ -438,6 +438,13 @@ async fn a_key_without_an_expiry_ends_at_its_absolute_deadline() {
         let fetched = node.run(key, Command::Fetch).await.unwrap();
         if max_deadline < now() {
             assert_eq!(fetched, Outcome::Absent);
+            let update = super::write(Condition::Version(7), 2, b"late").into();
+            let set = super::write(Condition::Live, 2, b"late").into();
+            for late in [Command::Visit, Command::Touch(HOUR), update, set] {
+                assert_eq!(node.run(key, late).await.unwrap(), Outcome::Absent);
+            }
+            let stored = client.command(&[&b"GET"[..], node.key(key).as_bytes()]).unwrap();
+            assert_eq!(stored, Reply::Bulk(record), "it was changed");
         } else {
             assert_eq!(fetched, Outcome::Fetched { record, deadline: max_deadline });
         }
