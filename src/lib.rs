@@ -13,6 +13,8 @@
 //! log-out. Everything that can fail answers one [`Error`], with predicates for what an application does about it.
 //!
 //! - **Log-outs are final, updates are compare-and-set**: [`Sessions::delete`], [`Sessions::update`]
+//! - **Sessions in hand**: [`Sessions::load`], [`Sessions::save`], [`Sessions::save_or_merge`]
+//! - **Secrets**: [`Sessions::seal`] encrypts and binds what is stored, [`Builder::secret`] keys the digests of ids
 //! - **Ids**: [`SessionId`] is fresh from the operating system, and never shown by accident
 //! - **Placement**: [`ring`] is usable on its own, to study balance and movement: shares, diffs, preference lists
 //! - **Stored bytes**: [`record`] and `docs/format.md`
@@ -52,10 +54,10 @@ mod simulation;
 
 pub use client::{Builder, SessionRing};
 pub use error::{Error, ErrorKind, Result};
-pub use record::SessionId;
+pub use record::{RingSecret, SealingKeys, SessionId};
 pub use resize::{Flow, Forgotten, Phase, Plan, Progress, Resize, Returning, Sample, Stuck};
 pub use ring::NodeId;
-pub use session::{Lifetime, Sessions};
+pub use session::{Lifetime, SaveError, Session, Sessions};
 pub use topology::Epoch;
 
 /// The code of the README compiles and runs.

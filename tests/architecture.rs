@@ -11,7 +11,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("topology", &["ring"]),
     ("record", &["ring", "topology"]),
     ("protocol", &["ring", "topology", "record"]),
-    ("error", &["ring"]),
+    ("error", &["ring", "record"]),
     ("entropy", &["error"]),
     ("node", &["ring", "topology", "record", "protocol", "error", "entropy"]),
     ("store", &["ring", "topology", "record", "protocol", "error", "entropy", "node"]),

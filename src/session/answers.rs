@@ -6,7 +6,7 @@ use super::{Sessions, UPDATE_ATTEMPTS};
 use crate::{
     error::{Error, ErrorKind, Result},
     protocol::Outcome,
-    record::{Header, Key, Kind, Record, RecordError, Version},
+    record::{Header, Key, Kind, OVERHEAD, Record, RecordError, Version},
 };
 
 impl<T: Send + Sync + 'static> Sessions<T> {
@@ -25,27 +25,22 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     fn decode(&self, key: &Key, record: &Record<'_>) -> Result<T> {
         let options = &*self.options;
-        let (size, limit) = (record.payload.len(), options.max_bytes);
+        let overhead = if record.header.seal == 0 { 0 } else { OVERHEAD };
+        let (size, limit) = (record.payload.len().saturating_sub(overhead), options.max_bytes);
         if size > limit {
             let message = format!(
                 "the stored session has {size} bytes, this application reads at most {limit}; raise max_bytes ({key:?})"
             );
             return Err(Error::at(ErrorKind::TooLarge, &self.ring.node_of(key), message));
         }
-        if record.header.seal != 0 {
-            let message = format!(
-                "the session is sealed with key {}, and this application has none; upgrade it ({key:?})",
-                record.header.seal
-            );
-            return Err(self.error(key, ErrorKind::UpgradeRequired, message));
-        }
+        let payload = self.opened(key, record)?;
         let id = record.header.codec;
         let own = std::iter::once(&options.codec).chain(&options.older).find(|codec| codec.id() == id);
         let codec = own.map(|codec| &**codec).or_else(|| (options.built_in)(id));
         let Some(codec) = codec else {
             return Err(self.corrupt(key, format!("the session is encoded as {id}; name it with also_read")));
         };
-        codec.decode(record.payload).map_err(|error| {
+        codec.decode(&payload).map_err(|error| {
             let message = format!(
                 "the stored session ({size} bytes of {id}) does not decode as the type asked for: {error}"
             );
@@ -123,12 +118,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         }
     }
 
-    fn corrupt(&self, key: &Key, what: String) -> Error {
+    pub(super) fn corrupt(&self, key: &Key, what: String) -> Error {
         let message = format!("{what}; nothing was changed; delete ends the session ({key:?})");
         self.error(key, ErrorKind::Corrupt, message)
     }
 
-    fn error(&self, key: &Key, kind: ErrorKind, message: String) -> Error {
+    pub(super) fn error(&self, key: &Key, kind: ErrorKind, message: String) -> Error {
         Error::at(kind, &self.ring.node_of(key), message)
     }
 }

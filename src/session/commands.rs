@@ -16,7 +16,7 @@ use crate::{
 const TOMBSTONE_FLOOR: Duration = Duration::from_secs(15 * 60);
 
 impl<T: Send + Sync + 'static> Sessions<T> {
-    pub(super) fn write(&self, condition: Condition, value: &T) -> Result<Command> {
+    pub(super) fn write(&self, key: &Key, condition: Condition, value: &T) -> Result<Command> {
         let options = &*self.options;
         let payload = options.codec.encode(value).map_err(|error| {
             let message = format!("the session does not encode as {}: {error}", options.codec.id());
@@ -33,15 +33,17 @@ impl<T: Send + Sync + 'static> Sessions<T> {
                 ),
             ));
         }
-        Ok(Command::Write(Write {
+        let write = Write {
             condition,
             idle: options.lifetime.idle_ms(),
             absolute: options.lifetime.absolute_ms(),
             codec: options.codec.id(),
             schema: 0,
+            seal: 0,
             operation: self.ring.next_operation(),
             payload: Bytes::from(payload),
-        }))
+        };
+        self.sealed(key, write).map(Command::Write)
     }
 
     pub(super) fn set_condition(&self, id: &SessionId) -> Condition {
@@ -79,6 +81,6 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             return Err(if deleted { self.deleted(key) } else { self.not_found(key) });
         };
         let answer = change(&mut value);
-        Ok((self.write(Condition::Version(version), &value)?, answer))
+        Ok((self.write(key, Condition::Version(version), &value)?, answer))
     }
 }

@@ -2,27 +2,35 @@
 //!
 //! - [`Sessions`]: typed sessions of one namespace
 //! - [`Lifetime`]: idle and absolute
+//! - [`Session`]: one in hand, to be saved later
 //! - `many`: the same operations for many sessions at once
 //! - `commands`: from calls to commands
 //! - `answers`: from outcomes to answers
+//! - `sealing`: between codec and record
 
 mod answers;
 mod commands;
 mod lifetime;
+mod loaded;
 mod many;
+mod sealing;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep};
 
-pub use self::lifetime::Lifetime;
+use self::sealing::Sealing;
+pub use self::{
+    lifetime::Lifetime,
+    loaded::{SaveError, Session},
+};
 use crate::{
     client::SessionRing,
     entropy,
     error::{Error, ErrorKind, Result},
     protocol::{Command, Condition, Outcome},
-    record::{Bincode, Codec, CodecId, IdError, Keyspace, SessionId, Version, built_in},
+    record::{Bincode, Codec, CodecId, IdError, Key, Keyspace, SessionId, Version, built_in},
 };
 
 /// Other writers may be faster this often before an update gives up.
@@ -72,6 +80,7 @@ struct Options<T: 'static> {
     older: Vec<Arc<dyn Codec<T>>>,
     built_in: fn(CodecId) -> Option<&'static dyn Codec<T>>,
     max_bytes: usize,
+    sealing: Option<Sealing>,
     upsert_foreign: bool,
 }
 
@@ -83,7 +92,7 @@ impl SessionRing {
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         Sessions {
-            keyspace: Arc::new(Keyspace::new(self.name(), namespace)),
+            keyspace: Arc::new(self.keyspace(namespace)),
             ring: self.clone(),
             options: Arc::new(Options {
                 lifetime: Lifetime::default(),
@@ -91,6 +100,7 @@ impl SessionRing {
                 older: Vec::new(),
                 built_in: built_in::<T>,
                 max_bytes: 64 << 10,
+                sealing: None,
                 upsert_foreign: false,
             }),
         }
@@ -163,8 +173,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// Those of [`create`](Sessions::create), and [`is_exists`](Error::is_exists),
     /// [`is_deleted`](Error::is_deleted): the id was logged out and is used up.
     pub async fn create_with_id(&self, id: &SessionId, value: &T) -> Result<()> {
-        let command = self.write(Condition::Absent, value)?;
-        self.run(id, command).await.map(drop)
+        let key = self.keyspace.key(id);
+        self.run(&key, self.write(&key, Condition::Absent, value)?).await.map(drop)
     }
 
     /// Reads a session. `None`: it was logged out, expired, or never was.
@@ -180,7 +190,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 
     /// Replaces a live session, whoever wrote it last, and slides its idle deadline. It never brings a session
-    /// back: to change what is there, [`update`](Sessions::update) is safe against concurrent writers.
+    /// back: to change what is there, [`update`](Sessions::update) and [`save`](Sessions::save) are
+    /// safe against concurrent writers.
     ///
     /// # Errors
     /// [`is_not_found`](Error::is_not_found), [`is_deleted`](Error::is_deleted),
@@ -189,8 +200,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`is_indeterminate`](Error::is_indeterminate): sent, but no answer came. It is not sent again, since that
     /// could bury a newer write.
     pub async fn set(&self, id: &SessionId, value: &T) -> Result<()> {
-        let command = self.write(self.set_condition(id), value)?;
-        self.run(id, command).await.map(drop)
+        let key = self.keyspace.key(id);
+        self.run(&key, self.write(&key, self.set_condition(id), value)?).await.map(drop)
     }
 
     /// Reads a session, lets `change` change it, and writes it back if nobody else wrote meanwhile; otherwise
@@ -229,7 +240,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`is_not_found`](Error::is_not_found), [`is_deleted`](Error::is_deleted),
     /// [`is_unavailable`](Error::is_unavailable), [`is_indeterminate`](Error::is_indeterminate).
     pub async fn touch(&self, id: &SessionId) -> Result<()> {
-        self.run(id, self.touch_command()).await.map(drop)
+        self.run(&self.keyspace.key(id), self.touch_command()).await.map(drop)
     }
 
     /// Logs out, for good: once this has answered `Ok`, no `set`, `update` or `touch` that is or ever was under way
@@ -263,10 +274,9 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         self.expect_inspected(&key, outcome)
     }
 
-    async fn run(&self, id: &SessionId, command: Command) -> Result<Version> {
-        let key = self.keyspace.key(id);
-        let outcome = self.ring.execute(key, command).await?;
-        self.expect_applied(&key, outcome)
+    async fn run(&self, key: &Key, command: Command) -> Result<Version> {
+        let outcome = self.ring.execute(*key, command).await?;
+        self.expect_applied(key, outcome)
     }
 }
 
@@ -288,7 +298,12 @@ async fn give_way(attempt: u32) {
 
 impl<T: 'static> Clone for Options<T> {
     fn clone(&self) -> Options<T> {
-        Options { codec: self.codec.clone(), older: self.older.clone(), ..*self }
+        Options {
+            codec: self.codec.clone(),
+            older: self.older.clone(),
+            sealing: self.sealing.clone(),
+            ..*self
+        }
     }
 }
 
@@ -305,6 +320,7 @@ impl<T: 'static> fmt::Debug for Sessions<T> {
             .field("lifetime", &self.options.lifetime)
             .field("codec", &self.options.codec)
             .field("max_bytes", &self.options.max_bytes)
+            .field("sealing", &self.options.sealing)
             .finish_non_exhaustive()
     }
 }
