@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Each module and what it may name of this crate.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("ring", &[]),
     ("topology", &["ring"]),
     ("record", &["ring", "topology"]),
@@ -15,6 +15,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("entropy", &["error"]),
     ("node", &["ring", "topology", "record", "protocol", "error", "entropy"]),
     ("store", &["ring", "topology", "record", "protocol", "error", "entropy", "node"]),
+    ("testing", &["record"]),
     ("internals", &["ring", "topology", "record", "protocol", "error", "node", "resize"]),
     ("client", &["ring", "topology", "record", "protocol", "error", "entropy", "node", "store"]),
     ("resize", &["ring", "topology", "record", "protocol", "error", "entropy", "node", "store", "client"]),

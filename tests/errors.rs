@@ -11,12 +11,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use sessionring::{
-    Error, Lifetime, SaveError, SealingKeys, SessionId, SessionRing,
+    Error, Lifetime, SaveError, SealingKeys, SessionData, SessionId, SessionRing,
     record::{FORMAT_VERSION, Keyspace},
 };
 use sessionring_testkit::{Client, Direction, FakeServer, FaultProxy, RedisServer, Reply, Script};
 use support::{Login, login, logins, nodes, on, server, servers};
+
+/// A session type that has a version.
+#[derive(Serialize, Deserialize)]
+struct Newer(u8);
+
+impl SessionData for Newer {
+    const VERSION: u16 = 1;
+}
 
 /// What was done, and the error it gave.
 type Row = (&'static str, Error);
@@ -235,6 +244,9 @@ async fn sessions_that_are_not() -> Vec<Row> {
     let plain = logins.create(&login(1)).await.unwrap();
     let not_sealed = sealing(1).get(&plain).await.unwrap_err();
     says(&not_sealed, Error::is_corrupt, &["accept_unsealed"]);
+    let versioned = ring.versioned_sessions::<Newer>("login").create(&Newer(1)).await.unwrap();
+    let newer_type = logins.get(&versioned).await.unwrap_err();
+    says(&newer_type, Error::is_upgrade_required, &["version 1", "version 0"]);
     let mut in_hand = logins.load(&plain).await.unwrap().expect("a session");
     logins.set(&plain, &login(2)).await.unwrap();
     let saved = logins.save(&mut in_hand).await.unwrap_err();
@@ -258,6 +270,7 @@ async fn sessions_that_are_not() -> Vec<Row> {
         ("garbage under the session's key", not_a_record),
         ("another Redis type under the session's key", wrong_type),
         ("a record of a newer version", upgrade),
+        ("a session of a newer version of its type", newer_type),
         ("`save` of what others wrote meanwhile", not_saved),
         ("a sealed session, without its key", no_key),
         ("a sealed session that was changed or swapped", not_authentic),

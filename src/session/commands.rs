@@ -8,7 +8,7 @@ use super::{Sessions, lifetime::milliseconds};
 use crate::{
     error::{Error, ErrorKind, Result},
     protocol::{Command, Condition, Delete, Outcome, Write},
-    record::{Header, Key, Kind, SessionId},
+    record::{Header, Key, Kind, SessionId, Unknown},
 };
 
 /// How long a log-out is remembered beyond the session's remaining idle time: longer than any request can be
@@ -17,11 +17,26 @@ const TOMBSTONE_FLOOR: Duration = Duration::from_secs(15 * 60);
 
 impl<T: Send + Sync + 'static> Sessions<T> {
     pub(super) fn write(&self, key: &Key, condition: Condition, value: &T) -> Result<Command> {
+        self.write_keeping(key, condition, value, None)
+    }
+
+    /// A write that keeps what is stored and `unknown`.
+    pub(super) fn write_keeping(
+        &self,
+        key: &Key,
+        condition: Condition,
+        value: &T,
+        unknown: Option<&Unknown>,
+    ) -> Result<Command> {
         let options = &*self.options;
         let payload = options.codec.encode(value).map_err(|error| {
             let message = format!("the session does not encode as {}: {error}", options.codec.id());
             Error::with_source(ErrorKind::Encode, message, error)
         })?;
+        let (schema, payload) = match unknown {
+            Some(unknown) => (unknown.schema(), unknown.put_back(payload)),
+            None => (options.schema, payload),
+        };
         if payload.len() > options.max_bytes {
             return Err(Error::new(
                 ErrorKind::TooLarge,
@@ -38,7 +53,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             idle: options.lifetime.idle_ms(),
             absolute: options.lifetime.absolute_ms(),
             codec: options.codec.id(),
-            schema: 0,
+            schema,
             seal: 0,
             operation: self.ring.next_operation(),
             payload: Bytes::from(payload),
@@ -77,10 +92,10 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ) -> Result<(Command, R)> {
         let deleted = matches!(&seen, Outcome::Record(bytes)
             if Header::decode(bytes).is_ok_and(|header| header.kind == Kind::Tombstone));
-        let Some((mut value, version)) = self.read(key, seen)? else {
+        let Some(mut seen) = self.see(key, seen)? else {
             return Err(if deleted { self.deleted(key) } else { self.not_found(key) });
         };
-        let answer = change(&mut value);
-        Ok((self.write(key, Condition::Version(version), &value)?, answer))
+        let answer = change(&mut seen.value);
+        Ok((self.write_back(key, &seen)?, answer))
     }
 }

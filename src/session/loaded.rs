@@ -8,10 +8,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Sessions, UPDATE_ATTEMPTS, give_way};
+use super::{Sessions, UPDATE_ATTEMPTS, give_way, seen::Seen};
 use crate::{
     error::{Error, ErrorKind, Result},
-    protocol::{Command, Condition, Outcome},
+    protocol::{Command, Outcome},
     record::{Key, SessionId, Version},
 };
 
@@ -20,8 +20,7 @@ use crate::{
 /// Reads and changes go to the value inside. Nothing is stored before [`Sessions::save`].
 pub struct Session<T> {
     id: SessionId,
-    version: Version,
-    value: T,
+    seen: Seen<T>,
 }
 
 impl<T> Session<T> {
@@ -32,12 +31,12 @@ impl<T> Session<T> {
 
     /// Grows with every write of the session, whoever makes it. A version is never used twice for one id.
     pub fn version(&self) -> Version {
-        self.version
+        self.seen.version
     }
 
     /// The value alone.
     pub fn into_value(self) -> T {
-        self.value
+        self.seen.value
     }
 }
 
@@ -45,13 +44,13 @@ impl<T> Deref for Session<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.value
+        &self.seen.value
     }
 }
 
 impl<T> DerefMut for Session<T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.value
+        &mut self.seen.value
     }
 }
 
@@ -60,7 +59,7 @@ impl<T> fmt::Debug for Session<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("id", &self.id)
-            .field("version", &self.version)
+            .field("version", &self.seen.version)
             .finish_non_exhaustive()
     }
 }
@@ -96,7 +95,11 @@ impl<T> fmt::Display for SaveError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SaveError::Conflict(there) => {
-                write!(f, "others changed the session since it was loaded: it has version {}", there.version)
+                write!(
+                    f,
+                    "others changed the session since it was loaded: it has version {}",
+                    there.seen.version
+                )
             }
             SaveError::Failed(error) => error.fmt(f),
         }
@@ -159,7 +162,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// that was lost is sent again.
     pub async fn save(&self, session: &mut Session<T>) -> Result<(), SaveError<T>> {
         let key = self.keyspace.key(&session.id);
-        let command = self.write(&key, Condition::Version(session.version), &session.value)?;
+        let command = self.write_back(&key, &session.seen)?;
         match self.ring.execute(key, command).await? {
             Outcome::Conflict(record) => {
                 let there = self.in_hand(&session.id, &key, Outcome::Record(record))?;
@@ -167,7 +170,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
                 Err(SaveError::Conflict(Box::new(there)))
             }
             outcome => {
-                session.version = self.expect_applied(&key, outcome)?;
+                let version = self.expect_applied(&key, outcome)?;
+                self.written(&mut session.seen, version);
                 Ok(())
             }
         }
@@ -192,7 +196,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             saved => return Ok(saved?),
         };
         for attempt in 0..UPDATE_ATTEMPTS {
-            merge(&session.value, &mut there.value);
+            merge(&session.seen.value, &mut there.seen.value);
             match self.save(&mut there).await {
                 Ok(()) => {
                     *session = *there;
@@ -210,7 +214,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 
     fn in_hand(&self, id: &SessionId, key: &Key, outcome: Outcome) -> Result<Option<Session<T>>> {
-        let read = self.read(key, outcome)?;
-        Ok(read.map(|(value, version)| Session { id: id.clone(), version, value }))
+        let seen = self.see(key, outcome)?;
+        Ok(seen.map(|seen| Session { id: id.clone(), seen }))
     }
 }

@@ -59,7 +59,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`get`](Sessions::get) for many.
     pub async fn get_many(&self, ids: &[SessionId]) -> Vec<Result<Option<T>>> {
         let results = self.run_many(self.same(ids, Command::Read)).await;
-        let read = |(key, outcome)| Ok(self.read(&key, outcome)?.map(|(value, _)| value));
+        let read = |(key, outcome)| self.read(&key, outcome);
         results.into_iter().map(|result| result.and_then(read)).collect()
     }
 

@@ -6,14 +6,18 @@
 //! - `many`: the same operations for many sessions at once
 //! - `commands`: from calls to commands
 //! - `answers`: from outcomes to answers
+//! - `seen`: what is read in order to be written back
+//! - [`OnCorrupt`]: what becomes of sessions that cannot be read
 //! - `sealing`: between codec and record
 
 mod answers;
 mod commands;
+mod corrupt;
 mod lifetime;
 mod loaded;
 mod many;
 mod sealing;
+mod seen;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -22,6 +26,7 @@ use tokio::time::{Instant, sleep};
 
 use self::sealing::Sealing;
 pub use self::{
+    corrupt::OnCorrupt,
     lifetime::Lifetime,
     loaded::{SaveError, Session},
 };
@@ -30,7 +35,9 @@ use crate::{
     entropy,
     error::{Error, ErrorKind, Result},
     protocol::{Command, Condition, Outcome},
-    record::{Bincode, Codec, CodecId, IdError, Key, Keyspace, SessionId, Version, built_in},
+    record::{
+        Bincode, Codec, CodecId, IdError, Key, Keyspace, SessionData, SessionId, Upgrades, Version, built_in,
+    },
 };
 
 /// Other writers may be faster this often before an update gives up.
@@ -80,6 +87,10 @@ struct Options<T: 'static> {
     older: Vec<Arc<dyn Codec<T>>>,
     built_in: fn(CodecId) -> Option<&'static dyn Codec<T>>,
     max_bytes: usize,
+    /// The version of `T`.
+    schema: u16,
+    upgrades: Upgrades<T>,
+    on_corrupt: OnCorrupt,
     sealing: Option<Sealing>,
     upsert_foreign: bool,
 }
@@ -100,10 +111,23 @@ impl SessionRing {
                 older: Vec::new(),
                 built_in: built_in::<T>,
                 max_bytes: 64 << 10,
+                schema: 0,
+                upgrades: Upgrades::none(),
+                on_corrupt: OnCorrupt::Fail,
                 sealing: None,
                 upsert_foreign: false,
             }),
         }
+    }
+}
+
+impl SessionRing {
+    /// The sessions in `namespace` of a type that has versions: [`SessionData`] says what they are good for.
+    pub fn versioned_sessions<T: SessionData>(&self, namespace: &str) -> Sessions<T> {
+        self.sessions(namespace).with(|options| {
+            options.schema = T::VERSION;
+            options.upgrades = T::upgrades();
+        })
     }
 }
 
@@ -186,7 +210,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     pub async fn get(&self, id: &SessionId) -> Result<Option<T>> {
         let key = self.keyspace.key(id);
         let outcome = self.ring.execute(key, Command::Read).await?;
-        Ok(self.read(&key, outcome)?.map(|(value, _)| value))
+        self.read(&key, outcome)
     }
 
     /// Replaces a live session, whoever wrote it last, and slides its idle deadline. It never brings a session
@@ -301,6 +325,7 @@ impl<T: 'static> Clone for Options<T> {
         Options {
             codec: self.codec.clone(),
             older: self.older.clone(),
+            upgrades: self.upgrades.clone(),
             sealing: self.sealing.clone(),
             ..*self
         }
@@ -320,6 +345,8 @@ impl<T: 'static> fmt::Debug for Sessions<T> {
             .field("lifetime", &self.options.lifetime)
             .field("codec", &self.options.codec)
             .field("max_bytes", &self.options.max_bytes)
+            .field("schema", &self.options.schema)
+            .field("on_corrupt", &self.options.on_corrupt)
             .field("sealing", &self.options.sealing)
             .finish_non_exhaustive()
     }

@@ -1,0 +1,54 @@
+//! What is read in order to be written back: it keeps what the reader does not know.
+
+use super::{Options, Sessions};
+use crate::{
+    error::Result,
+    protocol::{Command, Condition, Outcome},
+    record::{Header, Key, Unknown, Version, names_fields},
+};
+
+/// A session, and what of the stored one has to survive its being written back.
+pub(super) struct Seen<T> {
+    pub(super) value: T,
+    pub(super) version: Version,
+    unknown: Option<Unknown>,
+}
+
+impl<T: Send + Sync + 'static> Sessions<T> {
+    /// Reads what will be written back. `None`: there is no session, or one that was logged out.
+    pub(super) fn see(&self, key: &Key, outcome: Outcome) -> Result<Option<Seen<T>>> {
+        let seen = self.read_as(key, outcome, |header, payload, value| Seen {
+            unknown: self.options.unknown(header, payload, &value),
+            version: header.version,
+            value,
+        });
+        self.or_reset(seen)
+    }
+
+    /// The write that puts back what was seen, as it is now, if nobody else has written meanwhile.
+    pub(super) fn write_back(&self, key: &Key, seen: &Seen<T>) -> Result<Command> {
+        self.write_keeping(key, Condition::Version(seen.version), &seen.value, seen.unknown.as_ref())
+    }
+
+    /// It was written, and has this version now.
+    pub(super) fn written(&self, seen: &mut Seen<T>, version: Version) {
+        seen.version = version;
+        // What the session has beside its value was put back as it was, so it is unknown still.
+        if let Some(unknown) = seen.unknown.take() {
+            seen.unknown = self.options.codec.encode(&seen.value).ok().map(|known| unknown.written(known));
+        }
+    }
+}
+
+impl<T: 'static> Options<T> {
+    /// What is stored beyond `value`. Nothing is kept of an older version, which has become this one, nor where the codec is
+    /// another than the one that will write.
+    fn unknown(&self, header: &Header, payload: &[u8], value: &T) -> Option<Unknown> {
+        if header.schema < self.schema || header.codec != self.codec.id() || !names_fields(header.codec) {
+            return None;
+        }
+        let known = self.codec.encode(value).ok()?;
+        let all_is_known = known == payload && header.schema == self.schema;
+        (!all_is_known).then(|| Unknown::new(header.codec, header.schema, payload.to_vec(), known))
+    }
+}
