@@ -193,7 +193,7 @@ mod tests {
     where
         T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + 'static,
     {
-        fn check<T: PartialEq + std::fmt::Debug>(codec: &dyn Codec<T>, before: &T, after: &T) {
+        fn check<T: PartialEq + std::fmt::Debug + 'static>(codec: &dyn Codec<T>, before: &T, after: &T) {
             let stored = codec.encode(before).unwrap();
             let known = codec.encode(&codec.decode(&stored).unwrap()).unwrap();
             let unknown = Unknown::new(codec.id(), 0, stored, known);

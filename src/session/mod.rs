@@ -134,7 +134,7 @@ impl SessionRing {
 /// Options. They belong to this handle and its clones; records carry what reading them needs.
 impl<T: Send + Sync + 'static> Sessions<T> {
     /// How long sessions live: [`Lifetime::default`] unless set. The idle part holds from the next write or touch
-    /// of a session, the absolute part for sessions created from now on.
+    /// of a session, the absolute part for sessions created from now on; [`Lifetime`] says what that means for those that live.
     #[must_use]
     pub fn lifetime(self, lifetime: Lifetime) -> Sessions<T> {
         self.with(|options| options.lifetime = lifetime)
