@@ -116,7 +116,7 @@ pub fn write(
     payload: Bytes,
 ) -> Command {
     let codec = CodecId::JSON;
-    Command::Write(Write { condition, idle, absolute, codec, schema: 0, seal: 0, operation, payload })
+    Command::from(Write { condition, idle, absolute, codec, schema: 0, seal: 0, operation, payload })
 }
 
 /// A log-out.

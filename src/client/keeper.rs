@@ -23,7 +23,10 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    node::{AnyTransport, Connection, ControlNode, Directory, Dispatcher, Limits, Node, Transport, refused},
+    node::{
+        AnyTransport, Connection, ControlNode, Directory, Dispatcher, Limits, Node, Refusal, Transport,
+        refused,
+    },
     protocol::{Control, Standing},
     ring::NodeId,
     store::{Held, NodeStore, Stand, TopologyStore},
@@ -94,6 +97,11 @@ impl Keeper {
         self.view.load()
     }
 
+    /// The same for holding on to it while one waits.
+    pub(crate) fn view_for_long(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
     pub(crate) fn document(&self) -> Document {
         self.view.load().document.clone()
     }
@@ -161,15 +169,15 @@ impl Keeper {
         true
     }
 
-    /// A node refused a request of `fence`, since it holds `stored`: brings either side up to date. `Ok` says that it is
-    /// worth to route the request again.
+    /// A node refused a request of `fence`: brings either side up to date. `Ok` says that it is worth to route the request
+    /// again.
     pub(crate) async fn settle(
         self: &Arc<Keeper>,
-        node: &NodeId,
+        refusal: &Refusal,
         fence: &Fence,
-        stored: Option<Vec<u8>>,
         deadline: Instant,
     ) -> Result<()> {
+        let node = &refusal.node;
         if self.view().document.fence() != *fence {
             // The request was routed before the last swap.
             return if Instant::now() < deadline { Ok(()) } else { Err(unsettled(node)) };
@@ -181,19 +189,15 @@ impl Keeper {
             if settling.settled.load(SeqCst) != before || self.view().document.fence() != *fence {
                 return Ok(());
             }
-            self.settle_alone(node, fence, stored).await?;
+            self.settle_alone(refusal, fence).await?;
             settling.settled.fetch_add(1, SeqCst);
             Ok(())
         };
         timeout_at(deadline, settled).await.unwrap_or_else(|_| Err(unsettled(node)))
     }
 
-    async fn settle_alone(
-        self: &Arc<Keeper>,
-        node: &NodeId,
-        fence: &Fence,
-        stored: Option<Vec<u8>>,
-    ) -> Result<()> {
+    async fn settle_alone(self: &Arc<Keeper>, refusal: &Refusal, fence: &Fence) -> Result<()> {
+        let Refusal { node, stored } = refusal;
         match fence.judge(stored.as_deref()) {
             Verdict::Accepted => Ok(()),
             Verdict::Stale(_) => {
@@ -293,11 +297,11 @@ impl Keeper {
         if stored.as_deref() == Some(&fence.encode()) || self.closed.load(SeqCst) {
             return;
         }
-        let (keeper, node) = (self.clone(), node.clone());
+        let (keeper, refusal) = (self.clone(), Refusal { node: node.clone(), stored });
         tokio::spawn(async move {
             let deadline = Instant::now() + 4 * keeper.limits.connect_timeout;
             // The next request, or the next look, will say it again.
-            let _ = keeper.settle(&node, &fence, stored, deadline).await;
+            let _ = keeper.settle(&refusal, &fence, deadline).await;
         });
     }
 

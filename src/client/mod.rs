@@ -138,7 +138,7 @@ impl SessionRing {
 
     /// Executes many commands: all nodes at once, one round trip each for every step that a command takes. One result
     /// per command, in order.
-    pub(crate) async fn execute_many(&self, commands: Vec<(Key, Command)>) -> Vec<Result<Outcome>> {
+    pub(crate) async fn execute_many(&self, commands: &[(Key, Command)]) -> Vec<Result<Outcome>> {
         let deadline = Instant::now() + self.0.request_timeout;
         running::execute_many(&self.0.keeper, commands, deadline).await
     }

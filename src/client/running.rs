@@ -8,10 +8,9 @@ use tokio::time::Instant;
 use super::{keeper::Keeper, view::View};
 use crate::{
     error::{Error, ErrorKind, Result},
-    node::{Answer, Failure, Node, Request},
+    node::{Answer, Failure, Node, Refusal, Request},
     protocol::{Command, Operation, Outcome, Place, Send, Step},
     record::Key,
-    ring::NodeId,
     topology::{Epoch, Fence},
 };
 
@@ -19,8 +18,8 @@ use crate::{
 struct Running {
     key: Key,
     operation: Operation,
-    /// The next step, and the epoch under which it was decided.
-    next: Option<(Send, Epoch)>,
+    /// The next step, decided under `epoch`.
+    next: Option<Send>,
     /// The epoch under which the last request was routed, if there was one.
     epoch: Option<Epoch>,
     last: Option<Error>,
@@ -30,8 +29,8 @@ struct Running {
 enum Then {
     /// The next step is set.
     Continue,
-    /// The node obeys another fence than the request carried.
-    Settle(Option<Vec<u8>>),
+    /// A node obeys another fence than the request carried.
+    Settle(Arc<Refusal>),
     /// Nothing was sent; it may be worth to look where else to send it.
     Unsent(Error),
     Done(Result<Outcome>),
@@ -46,7 +45,7 @@ pub(crate) async fn execute(
 ) -> Result<Outcome> {
     let mut running = Running::new(key, command);
     loop {
-        let (node, fence, submitted, foreseen) = {
+        let (fence, submitted, foreseen) = {
             let view = keeper.view();
             let (node, request) = running.request(&view, deadline)?;
             let (fence, submitted) = (request.fence, view.nodes[node].submit(request));
@@ -54,27 +53,27 @@ pub(crate) async fn execute(
                 let (node, request) = view.route(key, send, deadline);
                 view.nodes[node].submit(request)
             });
-            (view.nodes[node].id().clone(), fence, submitted, foreseen)
+            (fence, submitted, foreseen)
         };
-        let mut then = running.answered(&node, submitted.await);
+        let mut then = running.answered(submitted.await);
         if let (Then::Continue, Some(foreseen)) = (&then, foreseen)
             && running.looks_at_the_source()
             && let Ok(outcome) = foreseen.await
             && let Some(step) = running.operation.foreseen(outcome)
         {
-            then = running.take(&node, step);
+            then = running.take(step);
         }
         match then {
             Then::Continue => {}
             Then::Done(result) => return result,
             Then::Unsent(error) => {
                 if !has_moved_on(keeper, &fence, deadline) {
-                    return running.unsent(&node, error);
+                    return running.unsent(error);
                 }
             }
-            Then::Settle(stored) => {
-                if let Err(error) = keeper.settle(&node, &fence, stored, deadline).await {
-                    return running.unsent(&node, error);
+            Then::Settle(refusal) => {
+                if let Err(error) = keeper.settle(&refusal, &fence, deadline).await {
+                    return running.unsent(error);
                 }
             }
         }
@@ -85,70 +84,137 @@ pub(crate) async fn execute(
 /// per command, in order.
 pub(crate) async fn execute_many(
     keeper: &Arc<Keeper>,
-    commands: Vec<(Key, Command)>,
+    commands: &[(Key, Command)],
     deadline: Instant,
 ) -> Vec<Result<Outcome>> {
+    let view = keeper.view_for_long();
+    let fair = commands.len() / view.nodes.len();
+    let mut firsts: Vec<First> =
+        view.nodes.iter().map(|_| First::with_capacity(fair + fair / 8 + 8)).collect();
     let mut results: Vec<Result<Outcome>> = vec![Ok(Outcome::Absent); commands.len()];
-    let started = commands.into_iter().enumerate().map(|(i, (key, command))| (i, Running::new(key, command)));
-    let (groups, _) = route_all(keeper, started, deadline);
-    let groups = groups.into_iter();
-    let finished = join_all(groups.map(|group| finish(keeper, group, deadline))).await;
-    for (i, result) in finished.into_iter().flatten() {
+    for (i, (key, command)) in commands.iter().enumerate() {
+        match Running::new(*key, command.clone()).request(&view, deadline) {
+            Ok((node, request)) => {
+                firsts[node].places.push(i);
+                firsts[node].requests.push(request);
+            }
+            Err(error) => results[i] = Err(error),
+        }
+    }
+    let firsts = view.nodes.iter().zip(firsts).filter(|(_, first)| !first.places.is_empty());
+    let finished = firsts.map(|(node, first)| {
+        let answers = node.submit_many(first.requests);
+        let view = &view;
+        async move {
+            let answered = first.places.into_iter().zip(answers.await).map(|(i, answer)| {
+                // What was asked first follows from the command and the view, so an operation that is done with one
+                // answer never has to be kept.
+                let (key, command) = &commands[i];
+                let mut running = Running::new(*key, command.clone());
+                let then = running.request(view, deadline).map(|_| running.answered(answer));
+                (i, running, then.unwrap_or_else(|error| Then::Done(Err(error))))
+            });
+            let mut round = Round::default();
+            round.take(keeper, &view.document.fence(), answered, deadline);
+            round.settle(keeper, &view.document.fence(), deadline).await;
+            finish(keeper, round, deadline).await
+        }
+    });
+    for (i, result) in join_all(finished).await.into_iter().flatten() {
         results[i] = result;
     }
     results
+}
+
+/// The first requests of many operations to one node.
+struct First {
+    /// Of each operation, its place among the results.
+    places: Vec<usize>,
+    requests: Vec<Request>,
+}
+
+impl First {
+    fn with_capacity(capacity: usize) -> First {
+        First { places: Vec::with_capacity(capacity), requests: Vec::with_capacity(capacity) }
+    }
 }
 
 /// Operations that go to one node together.
 struct Group {
     node: Node,
     fence: Fence,
-    /// With the place of each in the answer.
+    /// With the place of each among the results.
     running: Vec<(usize, Running)>,
     requests: Vec<Request>,
 }
 
-/// Carries on with the operations of one node until all have a result. What has to be sent again goes together, too,
-/// and waits for no other node.
-async fn finish(keeper: &Arc<Keeper>, group: Group, deadline: Instant) -> Vec<(usize, Result<Outcome>)> {
-    let mut results = Vec::with_capacity(group.running.len());
-    let mut groups = vec![group];
-    while !groups.is_empty() {
-        let mut again = Vec::new();
-        let exchanged = groups.into_iter().map(|Group { node, fence, running, requests }| async move {
-            let answers = node.submit_many(requests).await;
-            (node.id().clone(), fence, running, answers)
-        });
-        for (node, fence, running, answers) in join_all(exchanged).await {
-            let mut refused = Vec::new();
-            let mut refusal = None;
-            for ((i, mut running), answer) in running.into_iter().zip(answers) {
-                match running.answered(&node, answer) {
-                    Then::Continue => again.push((i, running)),
-                    Then::Done(result) => results.push((i, result)),
-                    Then::Unsent(error) if !has_moved_on(keeper, &fence, deadline) => {
-                        results.push((i, running.unsent(&node, error)));
-                    }
-                    Then::Unsent(_) => again.push((i, running)),
-                    Then::Settle(stored) => {
-                        refusal = Some(stored);
-                        refused.push((i, running));
-                    }
+/// What the answers to a round of requests lead to.
+#[derive(Default)]
+struct Round {
+    results: Vec<(usize, Result<Outcome>)>,
+    /// These go on.
+    again: Vec<(usize, Running)>,
+    /// These were refused, for one reason.
+    refused: Vec<(usize, Running)>,
+    refusal: Option<Arc<Refusal>>,
+}
+
+impl Round {
+    fn take(
+        &mut self,
+        keeper: &Keeper,
+        fence: &Fence,
+        answered: impl Iterator<Item = (usize, Running, Then)>,
+        deadline: Instant,
+    ) {
+        self.results.reserve(answered.size_hint().0);
+        for (i, mut running, then) in answered {
+            match then {
+                Then::Done(result) => self.results.push((i, result)),
+                Then::Continue => self.again.push((i, running)),
+                Then::Unsent(error) if !has_moved_on(keeper, fence, deadline) => {
+                    self.results.push((i, running.unsent(error)));
+                }
+                Then::Unsent(_) => self.again.push((i, running)),
+                Then::Settle(refusal) => {
+                    self.refusal = Some(refusal);
+                    self.refused.push((i, running));
                 }
             }
-            let Some(stored) = refusal else { continue };
-            match keeper.settle(&node, &fence, stored, deadline).await {
-                Ok(()) => again.append(&mut refused),
-                Err(error) => results.extend(
-                    refused.into_iter().map(|(i, mut running)| (i, running.unsent(&node, error.clone()))),
-                ),
-            }
         }
-        let failed;
-        (groups, failed) = route_all(keeper, again, deadline);
-        results.extend(failed);
     }
-    results
+
+    /// Those that were refused go on when it is worth to route them again.
+    async fn settle(&mut self, keeper: &Arc<Keeper>, fence: &Fence, deadline: Instant) {
+        let Some(refusal) = self.refusal.take() else { return };
+        match keeper.settle(&refusal, fence, deadline).await {
+            Ok(()) => self.again.append(&mut self.refused),
+            Err(error) => self
+                .results
+                .extend(self.refused.drain(..).map(|(i, mut running)| (i, running.unsent(error.clone())))),
+        }
+    }
+}
+
+/// Carries on with the operations of one node until all have a result. What has to be sent again goes together, too,
+/// and waits for no other node.
+async fn finish(keeper: &Arc<Keeper>, mut round: Round, deadline: Instant) -> Vec<(usize, Result<Outcome>)> {
+    while !round.again.is_empty() {
+        let (groups, failed) = route_all(keeper, round.again.drain(..), deadline);
+        round.results.extend(failed);
+        let exchanged = groups.into_iter().map(|Group { node, fence, running, requests }| async move {
+            (fence, running, node.submit_many(requests).await)
+        });
+        for (fence, running, answers) in join_all(exchanged).await {
+            let answered = running.into_iter().zip(answers).map(|((i, mut running), answer)| {
+                let then = running.answered(answer);
+                (i, running, then)
+            });
+            round.take(keeper, &fence, answered, deadline);
+            round.settle(keeper, &fence, deadline).await;
+        }
+    }
+    round.results
 }
 
 /// Routes the next step of each operation, one group per node; and the results of those that have no next step.
@@ -188,11 +254,11 @@ impl Running {
     fn request(&mut self, view: &View, deadline: Instant) -> Result<(usize, Request)> {
         let epoch = view.document.epoch();
         let send = match (self.next.take(), self.epoch) {
-            (Some((send, decided)), _) if decided == epoch => send,
+            (Some(send), Some(decided)) if decided == epoch => send,
             (_, None) => self.operation.start(view.sinces(&self.key)),
             (_, Some(_)) => match self.operation.restart(view.sinces(&self.key)) {
                 Step::Send(send) => send,
-                _ => return Err(indeterminate(view.owner(&self.key), self.last.take())),
+                _ => return Err(indeterminate(self.last.take())),
             },
         };
         self.epoch = Some(epoch);
@@ -200,41 +266,41 @@ impl Running {
     }
 
     fn looks_at_the_source(&self) -> bool {
-        self.next.as_ref().is_some_and(|(next, _)| next.place == Place::Source)
+        self.next.as_ref().is_some_and(|next| next.place == Place::Source)
     }
 
-    fn answered(&mut self, node: &NodeId, answer: Answer) -> Then {
+    fn answered(&mut self, answer: Answer) -> Then {
         let step = match answer {
             Ok(outcome) => self.operation.answered(outcome),
-            Err(Failure::Refused(stored)) => return Then::Settle(stored),
+            Err(Failure::Refused(refusal)) => return Then::Settle(refusal),
             Err(Failure::Lost(error)) => {
                 self.last = Some(error);
                 self.operation.lost()
             }
             Err(Failure::Unsent(error)) => return Then::Unsent(error),
         };
-        self.take(node, step)
+        self.take(step)
     }
 
     /// The operation ends, since this request could not be sent.
-    fn unsent(&mut self, node: &NodeId, error: Error) -> Result<Outcome> {
+    fn unsent(&mut self, error: Error) -> Result<Outcome> {
         // Why it was lost says more than why it could not be sent again.
         self.last.get_or_insert(error);
         match self.operation.unsent() {
-            Step::Indeterminate => Err(indeterminate(node, self.last.take())),
-            _ => Err(self.last.take().unwrap_or_else(|| indeterminate(node, None))),
+            Step::Indeterminate => Err(indeterminate(self.last.take())),
+            _ => Err(self.last.take().unwrap_or_else(|| indeterminate(None))),
         }
     }
 
-    fn take(&mut self, node: &NodeId, step: Step) -> Then {
+    fn take(&mut self, step: Step) -> Then {
         match step {
             Step::Send(send) => {
-                self.next = self.epoch.map(|epoch| (send, epoch));
+                self.next = Some(send);
                 Then::Continue
             }
             Step::Done(outcome) => Then::Done(Ok(outcome)),
-            Step::Failed => Then::Done(Err(self.last.take().unwrap_or_else(|| indeterminate(node, None)))),
-            Step::Indeterminate => Then::Done(Err(indeterminate(node, self.last.take()))),
+            Step::Failed => Then::Done(Err(self.last.take().unwrap_or_else(|| indeterminate(None)))),
+            Step::Indeterminate => Then::Done(Err(indeterminate(self.last.take()))),
         }
     }
 }
@@ -244,14 +310,15 @@ fn has_moved_on(keeper: &Keeper, fence: &Fence, deadline: Instant) -> bool {
     keeper.view().document.fence() != *fence && Instant::now() < deadline && !keeper.is_closed()
 }
 
-fn indeterminate(node: &NodeId, cause: Option<Error>) -> Error {
-    let cause = cause.map(|error| format!(" ({})", error.message())).unwrap_or_default();
-    Error::at(
-        ErrorKind::Indeterminate,
-        node,
-        format!(
-            "the request was sent and its answer was lost{cause}: it may or may not have happened, or happen \
-             yet; read the session before you decide"
-        ),
-    )
+/// What is known of a request whose answer was lost for this reason.
+fn indeterminate(cause: Option<Error>) -> Error {
+    let reason = cause.as_ref().map(|error| format!(" ({})", error.message())).unwrap_or_default();
+    let message = format!(
+        "the request was sent and its answer was lost{reason}: it may or may not have happened, or happen \
+         yet; read the session before you decide"
+    );
+    match cause.as_ref().and_then(Error::node) {
+        Some(node) => Error::at(ErrorKind::Indeterminate, node, message),
+        None => Error::new(ErrorKind::Indeterminate, message),
+    }
 }

@@ -8,7 +8,6 @@
 //! hands requests out again as *unsent* (the node never saw them) or *lost* (it may have).
 
 use std::{
-    collections::VecDeque,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     task::{Context, Poll},
@@ -25,7 +24,7 @@ use super::{
     backoff::{Restlessness, pause},
     flight::{Landed, Lane},
     probe::{Probe, Probed},
-    queue::{Inbox, Job, Load, Waiting},
+    queue::{Inbox, Lanes, Waiting},
     quiet::Quietly,
     run,
 };
@@ -33,9 +32,6 @@ use crate::{
     error::{Error, ErrorKind},
     ring::NodeId,
 };
-
-/// Jobs taken from the inbox at once.
-const INBOX_BATCH: usize = 1024;
 
 /// When so many have their answers at once, they are let go on first: most ask for something else, and that goes with the
 /// next flight instead of the one after.
@@ -49,15 +45,17 @@ type Connecting<L> = Pin<Box<dyn Future<Output = Result<Connection<L>, Error>> +
 pub(crate) struct Dispatcher<T: Transport, G> {
     id: NodeId,
     limits: Limits,
-    load: Load,
     transport: T,
     gate: G,
     state: State<T::Link>,
     /// Counts connections, so that what an old one still had in flight says nothing about the new one.
     connections: u64,
     restlessness: Restlessness,
-    reads: Lane,
-    scripts: Lane,
+    lanes: Lanes<Lane>,
+    /// No more will arrive.
+    closing: bool,
+    // Last: the connection goes before whoever waits for the end hears of it.
+    inbox: Inbox,
 }
 
 enum State<L> {
@@ -91,30 +89,28 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
     /// Puts a task between `node` and its transport. It begins by connecting; what is submitted meanwhile waits.
     pub(crate) fn spawn(node: &Node, inbox: Inbox, limits: Limits, transport: T, gate: G) {
         let mut dispatcher = Dispatcher {
-            id: node.id.clone(),
+            id: node.id().clone(),
             limits,
-            load: node.load.clone(),
             transport,
             gate,
             state: State::Connecting { attempt: 0, connecting: Box::pin(std::future::pending()), down: None },
             connections: 0,
             restlessness: Restlessness::default(),
-            reads: Lane::default(),
-            scripts: Lane::default(),
+            lanes: Lanes::default(),
+            closing: false,
+            inbox,
         };
         dispatcher.connect(0, None, Duration::ZERO);
-        tokio::spawn(dispatcher.run(inbox));
+        tokio::spawn(dispatcher.run());
     }
 
-    async fn run(mut self, mut inbox: Inbox) {
-        let mut jobs = Vec::with_capacity(INBOX_BATCH);
-        let mut open = true;
+    async fn run(mut self) {
         // Armed at the earliest deadline that was known; when it fires early, it is armed anew. So a queue that
         // moves costs no timer per request.
         let mut timer = pin!(sleep_until(Instant::now()));
         let mut armed: Option<Instant> = None;
         let quietly = Quietly::new();
-        while open || !self.is_idle() {
+        while !self.closing || !self.is_idle() {
             if let Some(deadline) = self.next_deadline()
                 && armed.is_none_or(|at| deadline < at)
             {
@@ -126,10 +122,8 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
                     if let Poll::Ready(event) = self.poll(context) {
                         return Poll::Ready(event);
                     }
-                    if open
-                        && let Poll::Ready(count) = inbox.jobs.poll_recv_many(context, &mut jobs, INBOX_BATCH)
-                    {
-                        return Poll::Ready(Event::Submitted(count));
+                    if self.inbox.poll(context, self.wanted(), armed, self.closing).is_ready() {
+                        return Poll::Ready(Event::Submitted);
                     }
                     match armed {
                         Some(_) => timer.as_mut().poll(context).map(|()| Event::Deadline),
@@ -143,14 +137,11 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
                     self.landed(connection, landed);
                     if crowd {
                         yield_now().await;
-                        while let Ok(job) = inbox.jobs.try_recv() {
-                            self.submitted(job, &mut inbox);
-                        }
                     }
                 }
                 Event::Changed(change) => {
                     if let Change::Connected(..) = change {
-                        inbox.has_tried();
+                        self.inbox.has_tried();
                     }
                     self.change(change);
                 }
@@ -158,16 +149,10 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
                     armed = None;
                     self.expire();
                 }
-                Event::Submitted(count) => {
-                    open = count > 0;
-                    jobs.drain(..).for_each(|job| self.submitted(job, &mut inbox));
-                }
+                Event::Submitted => self.take(),
             }
             self.depart();
         }
-        // The connection goes before whoever waits for the end hears of it.
-        drop(self);
-        drop(inbox);
     }
 
     /// Runs the connection, and the flights on it.
@@ -175,7 +160,7 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
         if let Poll::Ready(change) = self.state.poll(context) {
             return Poll::Ready(Event::Changed(change));
         }
-        for lane in [&mut self.reads, &mut self.scripts] {
+        for lane in self.lanes.both() {
             if let Poll::Ready((connection, landed)) = lane.poll(context) {
                 return Poll::Ready(Event::Landed(connection, landed));
             }
@@ -184,47 +169,61 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
     }
 
     fn is_idle(&self) -> bool {
-        [&self.reads, &self.scripts].iter().all(|lane| lane.waiting.is_empty() && lane.flight.is_none())
+        let Lanes { reads, scripts } = &self.lanes;
+        [reads, scripts].iter().all(|lane| lane.waiting.is_empty() && lane.flight.is_none())
     }
 
-    fn submitted(&mut self, job: Job, inbox: &mut Inbox) {
-        match job {
-            Job::One(waiting) => self.enqueue(waiting),
-            Job::Many(group) => group.into_iter().for_each(|waiting| self.enqueue(waiting)),
-            Job::Close => inbox.jobs.close(),
+    /// What something can be done about as soon as it arrives: it can depart, or it has to be refused.
+    fn wanted(&self) -> Lanes<bool> {
+        let Lanes { reads, scripts } = &self.lanes;
+        match &self.state {
+            State::Up { .. } => Lanes { reads: reads.flight.is_none(), scripts: scripts.flight.is_none() },
+            state => Lanes { reads: state.down().is_some(), scripts: state.down().is_some() },
         }
     }
 
-    fn enqueue(&mut self, waiting: Waiting) {
-        self.put(waiting, VecDeque::push_back);
-    }
-
-    fn put(&mut self, mut waiting: Waiting, push: fn(&mut VecDeque<Waiting>, Waiting)) {
+    /// Takes over what has arrived.
+    fn take(&mut self) {
+        let Lanes { reads, scripts } = &mut self.lanes;
+        let into = Lanes { reads: &mut reads.waiting, scripts: &mut scripts.waiting };
+        let (earliest, closing) = self.inbox.take(into);
+        self.closing = closing;
+        for lane in self.lanes.both() {
+            lane.earliest = lane.earliest.into_iter().chain(earliest).min();
+        }
         if let Some(down) = self.state.down() {
-            self.load.subtract(1, waiting.request.weight());
-            waiting.answer(Err(Failure::Unsent(self.unavailable(down))));
-            return;
+            let failure = Failure::Unsent(self.unavailable(down));
+            self.fail_all(&failure);
         }
-        let lane = match waiting.request.kind() {
-            Kind::Read | Kind::Fetch => &mut self.reads,
-            Kind::Script => &mut self.scripts,
-        };
-        lane.earliest = lane.earliest.into_iter().chain([waiting.request.deadline]).min();
-        push(&mut lane.waiting, waiting);
+    }
+
+    fn fail_all(&mut self, failure: &Failure) {
+        for lane in self.lanes.both() {
+            for mut waiting in lane.waiting.drain(..) {
+                self.inbox.subtract(1, waiting.request.weight());
+                waiting.answer(Err(failure.clone()));
+            }
+            lane.earliest = None;
+        }
     }
 
     /// Sends what waits, on every lane that is free.
     fn depart(&mut self) {
+        if !matches!(self.state, State::Up { .. }) {
+            return;
+        }
+        if self.lanes.both().iter().any(|lane| lane.flight.is_none()) {
+            self.take();
+        }
         let State::Up { link, .. } = &self.state else { return };
-        for (lane, most, bytes) in [
-            (&mut self.reads, self.limits.read_batch, usize::MAX),
-            (&mut self.scripts, self.limits.script_batch, self.limits.script_bytes),
-        ] {
+        let Limits { read_batch, script_batch, script_bytes, flight_batches, .. } = self.limits;
+        let Lanes { reads, scripts } = &mut self.lanes;
+        for (lane, most, bytes) in [(reads, read_batch, usize::MAX), (scripts, script_batch, script_bytes)] {
             if lane.flight.is_some() || lane.waiting.is_empty() {
                 continue;
             }
-            let cargo = lane.load(most, bytes, self.limits.flight_batches);
-            self.load.subtract(cargo.requests.len(), cargo.weight);
+            let cargo = lane.load(most, bytes, flight_batches);
+            self.inbox.subtract(cargo.requests.len(), cargo.weight);
             lane.depart(self.connections, cargo.fly(self.id.clone(), link.clone()));
         }
     }
@@ -238,8 +237,15 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
             }
         }
         for waiting in landed.kept.into_iter().rev() {
-            self.load.put_back(waiting.request.weight());
-            self.put(waiting, VecDeque::push_front);
+            self.inbox.put_back(waiting.request.weight());
+            let lane = self.lanes.of(waiting.request.kind());
+            lane.earliest = lane.earliest.into_iter().chain([waiting.request.deadline]).min();
+            lane.waiting.push_front(waiting);
+        }
+        // They cannot wait for a connection that nobody waits for.
+        if let Some(down) = self.state.down() {
+            let failure = Failure::Unsent(self.unavailable(down));
+            self.fail_all(&failure);
         }
     }
 
@@ -280,39 +286,33 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
                 let since = down.map_or_else(Instant::now, |down| down.since);
                 let down = Down { since, error };
                 self.gate.unreachable();
-                let failure = Failure::Unsent(self.unavailable(&down));
-                for lane in [&mut self.reads, &mut self.scripts] {
-                    for mut waiting in lane.waiting.drain(..) {
-                        self.load.subtract(1, waiting.request.weight());
-                        waiting.answer(Err(failure.clone()));
-                    }
-                    lane.earliest = None;
-                }
                 self.state = State::Pausing { attempt, pause: Box::pin(sleep(pause(attempt))), down };
+                self.take();
             }
         }
     }
 
     /// The earliest time at which something that waits may have to be failed.
     fn next_deadline(&self) -> Option<Instant> {
-        [self.reads.earliest, self.scripts.earliest].into_iter().flatten().min()
+        [self.lanes.reads.earliest, self.lanes.scripts.earliest].into_iter().flatten().min()
     }
 
     fn expire(&mut self) {
+        self.take();
         let now = Instant::now();
         let failure = Failure::Unsent(Error::at(
             ErrorKind::Unavailable,
             &self.id,
             "the request waited for its turn until its deadline and was not sent",
         ));
-        for lane in [&mut self.reads, &mut self.scripts] {
+        for lane in self.lanes.both() {
             if lane.earliest.is_none_or(|earliest| earliest > now) {
                 continue;
             }
             lane.waiting.retain_mut(|waiting| {
                 waiting.fail_if_past(now, &failure);
                 if waiting.is_answered() {
-                    self.load.subtract(1, waiting.request.weight());
+                    self.inbox.subtract(1, waiting.request.weight());
                 }
                 !waiting.is_answered()
             });
@@ -339,8 +339,8 @@ enum Event<L> {
     Changed(Change<L>),
     /// A flight on the connection of this number.
     Landed(u64, Landed),
-    /// So many jobs; none, if there will be no more.
-    Submitted(usize),
+    /// There is something in the inbox.
+    Submitted,
     /// The earliest deadline has come.
     Deadline,
 }

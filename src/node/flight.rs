@@ -8,12 +8,13 @@ use std::{
     future::Future,
     ops::Range,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Batch, BatchReply, Failure, Kind, Link, queue::Waiting};
+use super::{Batch, BatchReply, Failure, Kind, Link, Refusal, queue::Waiting};
 use crate::{
     error::{Error, ErrorKind},
     ring::NodeId,
@@ -75,7 +76,11 @@ impl Lane {
             bytes += request.weight();
             weight += request.weight();
         }
-        let requests = self.waiting.drain(..batch.end).collect();
+        let requests = if batch.end == self.waiting.len() {
+            Vec::from(std::mem::take(&mut self.waiting))
+        } else {
+            self.waiting.drain(..batch.end).collect()
+        };
         batches.push(batch);
         if self.waiting.is_empty() {
             self.earliest = None;
@@ -110,7 +115,7 @@ impl Cargo {
                     self.requests.retain(|waiting| !waiting.is_answered());
                     return Landed { fit, kept: self.requests, carried };
                 }
-                _ => self.hand_out_all(batches.into_iter().zip(replies)),
+                _ => self.hand_out_all(&id, batches.into_iter().zip(replies)),
             },
             Err(error) => Err(error),
         };
@@ -148,11 +153,12 @@ impl Cargo {
     /// the node executed is not unsent because of that. Requests without an answer go down with the connection.
     fn hand_out_all(
         &mut self,
+        id: &NodeId,
         replies: impl IntoIterator<Item = (Range<usize>, BatchReply)>,
     ) -> Result<(), Error> {
         let mut fit = Ok(());
         for (batch, reply) in replies {
-            let handed = self.hand_out(batch, reply);
+            let handed = self.hand_out(id, batch, reply);
             fit = fit.and(handed);
         }
         if let Err(error) = &fit {
@@ -164,11 +170,14 @@ impl Cargo {
     }
 
     /// Gives the requests of one batch their answers. An error says that the connection is of no use.
-    fn hand_out(&mut self, batch: Range<usize>, reply: BatchReply) -> Result<(), Error> {
+    fn hand_out(&mut self, id: &NodeId, batch: Range<usize>, reply: BatchReply) -> Result<(), Error> {
         let count = batch.len();
         let all = |failure: Failure| vec![Err(failure); count];
         let (answers, fit) = match reply {
-            BatchReply::Refused(stored) => (all(Failure::Refused(stored)), Ok(())),
+            BatchReply::Refused(stored) => {
+                let refusal = Refusal { node: id.clone(), stored };
+                (all(Failure::Refused(Arc::new(refusal))), Ok(()))
+            }
             BatchReply::Failed(failure) => (all(failure), Ok(())),
             BatchReply::Broken(failure) => (all(failure.clone()), Err(failure.into_error())),
             BatchReply::Closed(error) => (all(Failure::Unsent(error.clone())), Err(error)),

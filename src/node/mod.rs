@@ -38,14 +38,15 @@ mod tests;
 use std::{
     future::Future,
     pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 #[cfg(test)]
 pub(crate) use self::memory::Contents;
-use self::queue::{Group, Inbox, Job, Load, Reply, Waiting};
+use self::queue::{Group, Inbox, Queue, Rejected, Reply, Waiting};
 pub(crate) use self::{
     address::Address,
     admission::{check_owner, refused},
@@ -71,10 +72,17 @@ use crate::{
 pub(crate) enum Failure {
     /// The node did not execute it and never will.
     Unsent(Error),
-    /// The node obeys another fence, or none: this is what it stores. It did not execute the request.
-    Refused(Option<Vec<u8>>),
+    /// The node did not execute it, because it obeys another fence, or none.
+    Refused(Arc<Refusal>),
     /// It was sent; whether the node executed it, or still will, is unknown.
     Lost(Error),
+}
+
+/// What a node stores in the place of the fence that a request carried.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) node: NodeId,
+    pub(crate) stored: Option<Vec<u8>>,
 }
 
 impl Failure {
@@ -242,12 +250,14 @@ pub(crate) enum BatchReply {
     Closed(Error),
 }
 
-/// The handle of one node. Cheap to clone.
+/// The handle of one node. Cheap to clone; when the last one is dropped, the dispatcher finishes what waits and ends.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
+pub(crate) struct Node(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
     id: NodeId,
-    inbox: mpsc::UnboundedSender<Job>,
-    load: Load,
+    queue: Arc<Queue>,
     /// Whether the first attempt to connect has ended; closed when the dispatcher has.
     progress: watch::Receiver<bool>,
 }
@@ -255,28 +265,28 @@ pub(crate) struct Node {
 impl Node {
     /// The handle, and the receiving end for its dispatcher.
     pub(crate) fn new(id: NodeId, limits: &Limits) -> (Node, Inbox) {
-        let (inbox, jobs) = mpsc::unbounded_channel();
-        let (outbox, progress) = Inbox::new(jobs);
-        (Node { id, inbox, load: Load::new(limits), progress }, outbox)
+        let queue = Arc::new(Queue::new(limits));
+        let (inbox, progress) = Inbox::new(queue.clone());
+        (Node(Arc::new(Handle { id, queue, progress })), inbox)
     }
 
     pub(crate) fn id(&self) -> &NodeId {
-        &self.id
+        &self.0.id
     }
 
     /// Whether this is a handle of the same queue.
     pub(crate) fn is(&self, other: &Node) -> bool {
-        self.inbox.same_channel(&other.inbox)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Queues one request. Dropping the future cancels the waiting, not the request.
     pub(crate) fn submit(&self, request: Request) -> impl Future<Output = Answer> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        let queued = self.queue(1, request.weight(), Job::One(Waiting::new(request, Reply::One(reply))));
-        let id = self.id.clone();
+        let weight = request.weight();
+        let queued = self.queue(1, weight, [Waiting::new(request, Reply::One(reply))]);
         async move {
             queued?;
-            answer.await.unwrap_or_else(|_| Err(Failure::Lost(ended(&id))))
+            answer.await.unwrap_or_else(|_| Err(Failure::Lost(Error::new(ErrorKind::Closed, ENDED))))
         }
     }
 
@@ -289,58 +299,62 @@ impl Node {
         let weight = requests.iter().map(Request::weight).sum();
         let (group, answers) = Group::new(count);
         let waiting = requests.into_iter().enumerate();
-        let waiting =
-            waiting.map(|(i, request)| Waiting::new(request, Reply::Part(group.clone(), i))).collect();
-        let queued = self.queue(count, weight, Job::Many(waiting));
-        let id = self.id.clone();
+        let waiting = waiting.map(|(i, request)| Waiting::new(request, Reply::Part(group.clone(), i)));
+        let queued = self.queue(count, weight, waiting);
         async move {
             match queued {
                 Err(failure) => vec![Err(failure); count],
                 Ok(()) if count == 0 => Vec::new(),
-                Ok(()) => answers.await.unwrap_or_else(|_| vec![Err(Failure::Lost(ended(&id))); count]),
+                Ok(()) => answers.await.unwrap_or_else(|_| {
+                    vec![Err(Failure::Lost(Error::new(ErrorKind::Closed, ENDED))); count]
+                }),
             }
         }
     }
 
     /// Takes nothing more, lets everything queued finish, then ends the dispatcher.
     pub(crate) fn close(&self) -> impl Future<Output = ()> + Send + use<> {
-        // Where the dispatcher is closing or has ended already, it takes no more jobs.
-        let _ = self.inbox.send(Job::Close);
-        let mut progress = self.progress.clone();
+        self.0.queue.close();
+        let mut progress = self.0.progress.clone();
         async move { while progress.changed().await.is_ok() {} }
     }
 
     /// Waits until the first attempt to connect has ended, well or not.
     pub(crate) fn tried(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut progress = self.progress.clone();
+        let mut progress = self.0.progress.clone();
         async move {
             // An error: the dispatcher has ended.
             let _ = progress.wait_for(|tried| *tried).await;
         }
     }
 
-    fn queue(&self, requests: usize, bytes: usize, job: Job) -> Result<(), Failure> {
-        if let Err(waiting) = self.load.add(requests, bytes) {
-            return Err(Failure::Unsent(Error::at(
-                ErrorKind::Overloaded,
-                &self.id,
-                format!(
-                    "{waiting} requests wait already, {requests} more (with {bytes} bytes of sessions) would pass \
-                     the limit; nothing was sent; shed load, or raise queue_limit"
+    fn queue(
+        &self,
+        requests: usize,
+        bytes: usize,
+        arriving: impl IntoIterator<Item = Waiting>,
+    ) -> Result<(), Failure> {
+        let Handle { id, queue, .. } = &*self.0;
+        queue.push(requests, bytes, arriving).map_err(|rejected| {
+            Failure::Unsent(match rejected {
+                Rejected::Closed => Error::at(ErrorKind::Closed, id, ENDED),
+                Rejected::Full(waiting) => Error::at(
+                    ErrorKind::Overloaded,
+                    id,
+                    format!(
+                        "{waiting} requests wait already, {requests} more (with {bytes} bytes of sessions) would pass \
+                         the limit; nothing was sent; shed load, or raise queue_limit"
+                    ),
                 ),
-            )));
-        }
-        self.inbox.send(job).map_err(|_| {
-            self.load.subtract(requests, bytes);
-            Failure::Unsent(ended(&self.id))
+            })
         })
     }
 }
 
-fn ended(id: &NodeId) -> Error {
-    Error::at(
-        ErrorKind::Closed,
-        id,
-        "the ring was closed, or the runtime in which it was connected has ended; connect again",
-    )
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
+
+const ENDED: &str = "the ring was closed, or the runtime in which it was connected has ended; connect again";

@@ -1,13 +1,14 @@
 //! What waits for a node, and how much may wait.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{oneshot, watch},
     time::Instant,
 };
 
@@ -49,30 +50,218 @@ impl Request {
     }
 }
 
-pub(crate) enum Job {
-    One(Waiting),
-    Many(Vec<Waiting>),
-    /// Finish what was queued, then end.
-    Close,
+/// What there is for each of the two lanes: reads, and everything else.
+#[derive(Debug, Default)]
+pub(super) struct Lanes<T> {
+    pub(super) reads: T,
+    pub(super) scripts: T,
+}
+
+impl<T> Lanes<T> {
+    pub(super) fn of(&mut self, kind: Kind) -> &mut T {
+        match kind {
+            Kind::Read | Kind::Fetch => &mut self.reads,
+            Kind::Script => &mut self.scripts,
+        }
+    }
+
+    pub(super) fn both(&mut self) -> [&mut T; 2] {
+        [&mut self.reads, &mut self.scripts]
+    }
+}
+
+/// Between those who submit and the dispatcher.
+///
+/// Whoever submits leaves the request here and is done. The dispatcher is woken only for what it can do something about at
+/// once; while a flight is under way the queue just grows, and all of it is there when the next one departs.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    most_requests: usize,
+    most_bytes: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    arrived: Lanes<VecDeque<Waiting>>,
+    /// No deadline in `arrived` is earlier.
+    earliest: Option<Instant>,
+    /// What was submitted and not yet sent or failed, the dispatcher's part included.
+    requests: usize,
+    bytes: usize,
+    /// What the dispatcher is to be woken for. Nothing, when it has been.
+    wanted: Lanes<bool>,
+    /// When the dispatcher looks after deadlines in any case: what has to be failed earlier wakes it.
+    alarm: Option<Instant>,
+    waker: Option<Waker>,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Nothing more is taken, and what was is finished.
+    Closing,
+    /// The dispatcher is gone.
+    Ended,
+}
+
+/// Why something was not taken.
+pub(super) enum Rejected {
+    /// So many requests wait already.
+    Full(usize),
+    Closed,
+}
+
+impl Queue {
+    pub(super) fn new(limits: &Limits) -> Queue {
+        Queue {
+            state: Mutex::new(State {
+                arrived: Lanes::default(),
+                earliest: None,
+                requests: 0,
+                bytes: 0,
+                wanted: Lanes::default(),
+                alarm: None,
+                waker: None,
+                phase: Phase::Open,
+            }),
+            most_requests: limits.queue_requests,
+            most_bytes: limits.queue_bytes,
+        }
+    }
+
+    /// Takes all of these or none. An empty queue takes anything, so that one large group is never refused for ever.
+    pub(super) fn push(
+        &self,
+        count: usize,
+        bytes: usize,
+        arriving: impl IntoIterator<Item = Waiting>,
+    ) -> Result<(), Rejected> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.phase != Phase::Open {
+            return Err(Rejected::Closed);
+        }
+        let fits = state.requests + count <= self.most_requests && state.bytes + bytes <= self.most_bytes;
+        if !fits && state.requests > 0 {
+            return Err(Rejected::Full(state.requests));
+        }
+        state.requests += count;
+        state.bytes += bytes;
+        for waiting in arriving {
+            let (kind, deadline) = (waiting.request.kind(), waiting.request.deadline);
+            state.earliest = state.earliest.into_iter().chain([deadline]).min();
+            state.arrived.of(kind).push_back(waiting);
+        }
+        let waker = if state.is_called() { state.waker.take() } else { None };
+        drop(guard);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Takes nothing more.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Closing;
+            let waker = state.waker.take();
+            drop(state);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl State {
+    /// Whether the dispatcher, as it went to sleep, has something to do.
+    fn is_called(&self) -> bool {
+        let late = |deadline| self.alarm.is_none_or(|alarm| deadline < alarm);
+        (self.wanted.reads && !self.arrived.reads.is_empty())
+            || (self.wanted.scripts && !self.arrived.scripts.is_empty())
+            || self.earliest.is_some_and(late)
+    }
 }
 
 /// The dispatcher's end of a queue.
 pub(crate) struct Inbox {
-    pub(crate) jobs: mpsc::UnboundedReceiver<Job>,
+    queue: Arc<Queue>,
     /// Whether the first attempt to connect has ended. When this is dropped, the dispatcher has ended.
     tried: watch::Sender<bool>,
 }
 
 impl Inbox {
+    /// The inbox of this queue, and what knows when it is gone.
+    pub(super) fn new(queue: Arc<Queue>) -> (Inbox, watch::Receiver<bool>) {
+        let (tried, progress) = watch::channel(false);
+        (Inbox { queue, tried }, progress)
+    }
+
     /// The first attempt to connect has ended, well or not.
-    pub(crate) fn has_tried(&self) {
+    pub(super) fn has_tried(&self) {
         self.tried.send_if_modified(|tried| !std::mem::replace(tried, true));
     }
 
-    /// The inbox for these jobs, and what knows when it is gone.
-    pub(crate) fn new(jobs: mpsc::UnboundedReceiver<Job>) -> (Inbox, watch::Receiver<bool>) {
-        let (tried, progress) = watch::channel(false);
-        (Inbox { jobs, tried }, progress)
+    /// Ready when there is something to [`take`](Inbox::take): in a lane that is wanted, or with a deadline before the alarm;
+    /// and when the queue was closed since `closing` was asked for.
+    pub(super) fn poll(
+        &self,
+        context: &Context<'_>,
+        wanted: Lanes<bool>,
+        alarm: Option<Instant>,
+        closing: bool,
+    ) -> Poll<()> {
+        let mut state = self.queue.state.lock();
+        state.wanted = wanted;
+        state.alarm = alarm;
+        if state.is_called() || (state.phase != Phase::Open && !closing) {
+            return Poll::Ready(());
+        }
+        let waker = context.waker();
+        state.waker.get_or_insert_with(|| waker.clone()).clone_from(waker);
+        Poll::Pending
+    }
+
+    /// Hands over what has arrived, with its earliest deadline; says whether no more will.
+    pub(super) fn take(&self, into: Lanes<&mut VecDeque<Waiting>>) -> (Option<Instant>, bool) {
+        let mut state = self.queue.state.lock();
+        let State { arrived, earliest, phase, .. } = &mut *state;
+        for (into, arrived) in [(into.reads, &mut arrived.reads), (into.scripts, &mut arrived.scripts)] {
+            if into.is_empty() {
+                std::mem::swap(into, arrived);
+            } else {
+                into.append(arrived);
+            }
+        }
+        (earliest.take(), *phase != Phase::Open)
+    }
+
+    /// So much waits no longer.
+    pub(super) fn subtract(&self, requests: usize, bytes: usize) {
+        let mut state = self.queue.state.lock();
+        state.requests -= requests;
+        state.bytes -= bytes;
+    }
+
+    /// Makes room for a request that had it before.
+    pub(super) fn put_back(&self, bytes: usize) {
+        let mut state = self.queue.state.lock();
+        state.requests += 1;
+        state.bytes += bytes;
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let mut state = self.queue.state.lock();
+        state.phase = Phase::Ended;
+        let arrived = std::mem::take(&mut state.arrived);
+        // Whoever waits is woken by the end of his request, which must not happen under the lock.
+        drop(state);
+        drop(arrived);
     }
 }
 
@@ -143,53 +332,5 @@ impl Group {
         {
             let _ = reply.send(std::mem::take(&mut collected.answers));
         }
-    }
-}
-
-/// Counts what is queued and not yet sent.
-#[derive(Debug, Clone)]
-pub(crate) struct Load(Arc<Counters>);
-
-#[derive(Debug)]
-struct Counters {
-    requests: AtomicUsize,
-    bytes: AtomicUsize,
-    most_requests: usize,
-    most_bytes: usize,
-}
-
-impl Load {
-    pub(crate) fn new(limits: &Limits) -> Load {
-        Load(Arc::new(Counters {
-            requests: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-            most_requests: limits.queue_requests,
-            most_bytes: limits.queue_bytes,
-        }))
-    }
-
-    /// Takes room; `Err` says how many requests wait when there is none. An empty queue takes anything, so
-    /// that one large group is never refused for ever.
-    pub(crate) fn add(&self, requests: usize, bytes: usize) -> Result<(), usize> {
-        let counters = &*self.0;
-        let waiting = counters.requests.fetch_add(requests, Relaxed);
-        let queued = counters.bytes.fetch_add(bytes, Relaxed);
-        let fits = waiting + requests <= counters.most_requests && queued + bytes <= counters.most_bytes;
-        if fits || waiting == 0 {
-            return Ok(());
-        }
-        self.subtract(requests, bytes);
-        Err(waiting)
-    }
-
-    /// Takes room for a request that had it before.
-    pub(crate) fn put_back(&self, bytes: usize) {
-        self.0.requests.fetch_add(1, Relaxed);
-        self.0.bytes.fetch_add(bytes, Relaxed);
-    }
-
-    pub(crate) fn subtract(&self, requests: usize, bytes: usize) {
-        self.0.requests.fetch_sub(requests, Relaxed);
-        self.0.bytes.fetch_sub(bytes, Relaxed);
     }
 }

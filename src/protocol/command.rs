@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{
@@ -16,7 +18,7 @@ pub enum Command {
     /// Give header and remaining lifetime, without the payload.
     Inspect,
     /// Store a session.
-    Write(Write),
+    Write(Arc<Write>),
     /// Slide the idle deadline of a live session to now + this many milliseconds, at most to its absolute one.
     Touch(Millis),
     /// Log out: put a tombstone in the place of the record.
@@ -24,11 +26,23 @@ pub enum Command {
     /// Give the record and its deadline, to be copied to another node.
     Fetch,
     /// Put a copy of another node's record.
-    Install(Install),
+    Install(Arc<Install>),
     /// Delete the live record: another node has it. A tombstone stays.
     Release,
     /// Delete the record, valid or not: its token belongs to another node for good.
     Erase,
+}
+
+impl From<Write> for Command {
+    fn from(write: Write) -> Command {
+        Command::Write(Arc::new(write))
+    }
+}
+
+impl From<Install> for Command {
+    fn from(install: Install) -> Command {
+        Command::Install(Arc::new(install))
+    }
 }
 
 /// Stores a session, under a condition.

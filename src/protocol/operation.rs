@@ -1,5 +1,7 @@
 //! The state machine of one operation of a client.
 
+use std::sync::Arc;
+
 use super::{Command, Condition, Delete, Install, Mode, Outcome};
 use crate::{
     record::{Header, Kind},
@@ -36,7 +38,7 @@ enum At {
     /// Reads: the owner once more, by the script. What the source did not have may have come over meanwhile.
     Again,
     Fetch,
-    Install(Install),
+    Install(Arc<Install>),
     Release,
     /// A log-out, where the source has garbage. A tombstone at the owner hides it.
     Bury(Delete),
@@ -180,7 +182,7 @@ impl Operation {
                     Ok(install) if install.header.kind == Kind::Tombstone => {
                         return self.finish(Outcome::Deleted);
                     }
-                    Ok(install) => At::Install(install),
+                    Ok(install) => At::Install(install.into()),
                     Err(_) => return self.finish(Outcome::Unexpected(record)),
                 }
             }
@@ -282,7 +284,7 @@ mod tests {
     const DONE: Outcome = Outcome::Applied(9);
 
     fn write(condition: Condition) -> Command {
-        Command::Write(Write {
+        Command::from(Write {
             condition,
             idle: 1,
             absolute: 1,
@@ -320,7 +322,7 @@ mod tests {
 
     fn installing(for_logout: bool) -> Step {
         let install = Install::new(record(Kind::Live, 3), 50, for_logout).unwrap();
-        to_owner(Mode::Settled, Command::Install(install))
+        to_owner(Mode::Settled, Command::from(install))
     }
 
     fn to_owner(mode: Mode, command: Command) -> Step {

@@ -1,5 +1,7 @@
 //! The state machine of a mover for one key.
 
+use std::sync::Arc;
+
 use super::{Command, Install, Mode, Outcome, Send, operation::ATTEMPTS};
 use crate::record::Kind;
 
@@ -15,7 +17,7 @@ pub struct Transfer {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum At {
     Fetch,
-    Install(Install),
+    Install(Arc<Install>),
     Release,
 }
 
@@ -67,7 +69,7 @@ impl Transfer {
         match (&self.at, outcome) {
             (At::Fetch, Outcome::Fetched { record, deadline }) => {
                 match Install::new(record, deadline, false) {
-                    Ok(install) => TransferStep::Send(self.go(At::Install(install))),
+                    Ok(install) => TransferStep::Send(self.go(At::Install(install.into()))),
                     Err(_) => TransferStep::Failed,
                 }
             }

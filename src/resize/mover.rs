@@ -24,7 +24,7 @@ use super::{
 use crate::{
     client::Keeper,
     error::{Error, Result},
-    node::{ControlNode, Failure, Greeting, Node, Request},
+    node::{ControlNode, Failure, Greeting, Node, Refusal, Request},
     protocol::{Place, Scope, Send, Transfer, TransferStep},
     record::Key,
     ring::{NodeId, NodeIndex},
@@ -124,7 +124,8 @@ impl Mover {
         let fence = self.document.fence();
         let standing = control.look().await?;
         if !standing.obeys(&fence) {
-            self.keeper.settle(&member.id, &fence, standing.fence, Instant::now() + STEP).await?;
+            let refusal = Refusal { node: member.id.clone(), stored: standing.fence };
+            self.keeper.settle(&refusal, &fence, Instant::now() + STEP).await?;
             if self.is_superseded() {
                 return Ok(Pass::Superseded);
             }
@@ -221,11 +222,13 @@ impl Mover {
         let mut cause = None;
         let mut moved = 0;
         while !moving.is_empty() {
-            let answered = join_all(self.route(moving.drain(..)).into_iter().map(|group| async move {
-                (group.node.id(), group.keys, group.node.submit_many(group.requests).await)
-            }));
+            let answered = join_all(
+                self.route(moving.drain(..))
+                    .into_iter()
+                    .map(|group| async move { (group.keys, group.node.submit_many(group.requests).await) }),
+            );
             let mut refusals = Vec::new();
-            for (node, keys, answers) in answered.await {
+            for (keys, answers) in answered.await {
                 for ((key, mut transfer), answer) in keys.into_iter().zip(answers) {
                     let step = match answer {
                         Ok(outcome) => transfer.answered(outcome),
@@ -237,9 +240,9 @@ impl Mover {
                             cause = Some(error);
                             TransferStep::Failed
                         }
-                        Err(Failure::Refused(stored)) => {
-                            if refusals.iter().all(|(id, _)| id != node) {
-                                refusals.push((node.clone(), stored));
+                        Err(Failure::Refused(refusal)) => {
+                            if refusals.iter().all(|other: &Arc<Refusal>| other.node != refusal.node) {
+                                refusals.push(refusal);
                             }
                             TransferStep::Failed
                         }
@@ -251,9 +254,9 @@ impl Mover {
                     }
                 }
             }
-            for (node, stored) in refusals {
+            for refusal in refusals {
                 let fence = self.document.fence();
-                if let Err(error) = self.keeper.settle(&node, &fence, stored, Instant::now() + STEP).await {
+                if let Err(error) = self.keeper.settle(&refusal, &fence, Instant::now() + STEP).await {
                     cause = Some(error);
                 }
             }

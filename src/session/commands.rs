@@ -58,7 +58,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             operation: self.ring.next_operation(),
             payload: Bytes::from(payload),
         };
-        self.sealed(key, write).map(Command::Write)
+        self.sealed(key, write).map(Command::from)
     }
 
     pub(super) fn set_condition(&self, id: &SessionId) -> Condition {

@@ -58,9 +58,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     /// [`get`](Sessions::get) for many.
     pub async fn get_many(&self, ids: &[SessionId]) -> Vec<Result<Option<T>>> {
-        let results = self.run_many(self.same(ids, Command::Read)).await;
-        let read = |(key, outcome)| self.read(&key, outcome);
-        results.into_iter().map(|result| result.and_then(read)).collect()
+        let read = |(key, outcome): (Key, Result<Outcome>)| self.read(&key, outcome?);
+        self.run_same(ids, Command::Read).await.map(read).collect()
     }
 
     /// [`set`](Sessions::set) for many.
@@ -78,8 +77,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     {
         let deadline = Instant::now() + self.ring.request_timeout();
         let mut answers: Vec<Option<Result<R>>> = ids.iter().map(|_| None).collect();
-        let seen = self.run_many(self.same(ids, Command::Read)).await;
-        let mut open: Vec<(usize, Result<(Key, Outcome)>)> = seen.into_iter().enumerate().collect();
+        let seen = self.run_same(ids, Command::Read).await.map(|(key, outcome)| Ok((key, outcome?)));
+        let mut open: Vec<(usize, Result<(Key, Outcome)>)> = seen.enumerate().collect();
         for attempt in 0..UPDATE_ATTEMPTS {
             let (mut tried, mut commands) = (Vec::new(), Vec::new());
             for (i, seen) in open.drain(..) {
@@ -142,15 +141,19 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     /// [`remaining`](Sessions::remaining) for many.
     pub async fn remaining_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Duration>>> {
-        let results = self.run_many(self.same(ids, Command::Inspect)).await;
-        results
-            .into_iter()
-            .map(|result| result.and_then(|(key, outcome)| self.expect_inspected(&key, outcome)))
-            .collect()
+        let inspected = self.run_same(ids, Command::Inspect).await;
+        inspected.map(|(key, outcome)| self.expect_inspected(&key, outcome?)).collect()
     }
 
-    fn same(&self, ids: &[SessionId], command: Command) -> Vec<Result<(Key, Command)>> {
-        ids.iter().map(|id| Ok((self.keyspace.key(id), command.clone()))).collect()
+    /// Runs one command on many sessions.
+    async fn run_same(
+        &self,
+        ids: &[SessionId],
+        command: Command,
+    ) -> impl Iterator<Item = (Key, Result<Outcome>)> + use<T> {
+        let commands: Vec<_> = ids.iter().map(|id| (self.keyspace.key(id), command.clone())).collect();
+        let outcomes = self.ring.execute_many(&commands).await;
+        commands.into_iter().map(|(key, _)| key).zip(outcomes)
     }
 
     async fn apply_many<'a>(
@@ -179,7 +182,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
                 Ok(key)
             })
             .collect();
-        let mut outcomes = self.ring.execute_many(good).await.into_iter();
+        let mut outcomes = self.ring.execute_many(&good).await.into_iter();
         places
             .into_iter()
             .map(|place| {

@@ -89,7 +89,7 @@ pub(crate) fn command(bytes: &Instruction, payload: Bytes) -> Option<(Command, E
             operation: header.operation,
             payload: payload.clone(),
         };
-        Some((Command::Write(write), header.stamp))
+        Some((Command::from(write), header.stamp))
     };
     let delete = |upsertable| {
         let header = head().filter(|header| header.kind == Kind::Tombstone)?;
@@ -99,7 +99,7 @@ pub(crate) fn command(bytes: &Instruction, payload: Bytes) -> Option<(Command, E
     let install = |for_logout| {
         let header = Header { version, max_deadline: b, ..head()? };
         let install = Install { header, payload: payload.clone(), deadline: a, for_logout };
-        Some((Command::Install(install), header.stamp))
+        Some((Command::from(install), header.stamp))
     };
     let unstamped = |command| Some((command, Epoch::new(0)));
     let (command, stamp) = match bytes[0] {

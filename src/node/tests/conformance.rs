@@ -185,7 +185,7 @@ impl Side {
                     Until::Passed => now() - HOUR,
                 };
                 match made.map(|record| Install::new(record, deadline, for_logout)) {
-                    Some(Ok(install)) => Command::Install(install),
+                    Some(Ok(install)) => Command::from(install),
                     _ => return "nothing to install".into(),
                 }
             }
@@ -203,7 +203,7 @@ impl Side {
                         Condition::Version(self.last.get(&key).copied().unwrap_or(7) + off)
                     }
                 };
-                Command::Write(Write { idle, absolute, ..super::write(condition, operation, &payload) })
+                Command::from(Write { idle, absolute, ..super::write(condition, operation, &payload) })
             }
             Action::Garbage(bytes) => {
                 (self.store)(self.node.key(key), &bytes);
@@ -390,8 +390,7 @@ async fn a_key_of_another_type_gives_way_to_a_log_out_only() {
         client.command(&[&b"LPUSH"[..], key.as_bytes(), b"x"]).unwrap();
     };
     let record = super::write(Condition::Live, 1, b"").header(7, 1 << 42, EPOCH).encode().to_vec();
-    let install =
-        |for_logout| Command::Install(Install::new(record.clone(), now() + HOUR, for_logout).unwrap());
+    let install = |for_logout| Command::from(Install::new(record.clone(), now() + HOUR, for_logout).unwrap());
     let commands = [
         Command::Recheck,
         Command::Inspect,
@@ -399,7 +398,7 @@ async fn a_key_of_another_type_gives_way_to_a_log_out_only() {
         Command::Release,
         Command::Erase,
         Command::Touch(HOUR),
-        Command::Write(super::write(Condition::AbsentOrLive, 2, b"")),
+        Command::from(super::write(Condition::AbsentOrLive, 2, b"")),
         install(false),
     ];
     plant(1);

@@ -273,7 +273,7 @@ async fn fill(ring: &str, address: &str, keys: u8) -> (TestNode, BTreeSet<Key>) 
     let requests: Vec<_> = (0..keys)
         .map(|key| {
             let write = write(Condition::Absent, u64::from(key) + 1, &vec![0; usize::from(key)]);
-            node.request(key, Command::Write(write))
+            node.request(key, Command::from(write))
         })
         .collect();
     let filled = requests.iter().map(|request| request.key).collect();

@@ -21,7 +21,7 @@ async fn node_behind_proxy() -> (RedisServer, FaultProxy, TestNode) {
 }
 
 fn create(operation: u64) -> Command {
-    Command::Write(write(Condition::Absent, operation, b"value"))
+    Command::from(write(Condition::Absent, operation, b"value"))
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_flushed_node_refuses_everything_and_says_that_it_has_no_fence() {
     server.command(&["FLUSHALL"]).unwrap();
     for command in [Command::Read, create(2)] {
         let answer = node.run(1, command).await;
-        assert!(matches!(answer, Err(Failure::Refused(None))), "{answer:?}");
+        assert!(matches!(&answer, Err(Failure::Refused(refusal)) if refusal.stored.is_none()), "{answer:?}");
     }
 }
 
@@ -90,7 +90,10 @@ async fn another_fence_refuses_everything() {
     server.command(&set).unwrap();
     for command in [Command::Read, Command::Delete(delete(2)), Command::Touch(HOUR)] {
         let answer = node.run(1, command).await;
-        assert!(matches!(&answer, Err(Failure::Refused(Some(stored))) if *stored == other), "{answer:?}");
+        assert!(
+            matches!(&answer, Err(Failure::Refused(refusal)) if refusal.stored.as_deref() == Some(&other)),
+            "{answer:?}"
+        );
     }
 }
 
@@ -113,7 +116,7 @@ async fn an_idle_connection_that_breaks_costs_no_request() {
         let connections = proxy.counts().connections;
         proxy.cut();
         assert!(proxy.wait_for(|counts| counts.connections > connections, Duration::from_secs(10)));
-        let answer = node.run(round, Command::Write(write(Condition::Live, 1, b"blind"))).await;
+        let answer = node.run(round, Command::from(write(Condition::Live, 1, b"blind"))).await;
         assert_eq!(answer.unwrap(), Outcome::Absent);
     }
 }
@@ -279,7 +282,7 @@ async fn a_flight_on_a_lost_connection_does_not_break_the_next_one() {
 async fn a_node_that_goes_back_in_time_is_looked_at_anew() {
     let (server, proxy, node) = node_behind_proxy().await;
     for number in 1..=3 {
-        node.run(1, Command::Write(write(Condition::AbsentOrLive, number, b"value"))).await.unwrap();
+        node.run(1, Command::from(write(Condition::AbsentOrLive, number, b"value"))).await.unwrap();
     }
     let connections = proxy.counts().connections;
     server.command(&["SET", &node.keys.seq, "1"]).unwrap();

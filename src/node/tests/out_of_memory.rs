@@ -9,7 +9,7 @@ use crate::protocol::{Install, Outcome};
 async fn full() -> (RedisServer, TestNode) {
     let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
     let node = TestNode::connect("full", &server.address(), Limits::default()).await;
-    let created = node.run(1, Command::Write(write(Condition::Absent, 1, b"cart"))).await;
+    let created = node.run(1, Command::from(write(Condition::Absent, 1, b"cart"))).await;
     assert!(matches!(created, Ok(Outcome::Applied(_))), "{created:?}");
     server.config_set("maxmemory", "1").unwrap();
     let refused = server.client().unwrap().command(&["SET", "x", "y"]).unwrap();
@@ -22,7 +22,7 @@ async fn a_log_out_succeeds_and_is_counted() {
     let (server, node) = full().await;
     let before = server.command(&["GET", &node.keys.seq]).unwrap().text();
     assert!(matches!(node.run(1, Command::Delete(delete(2))).await, Ok(Outcome::Applied(_))));
-    let set = node.run(1, Command::Write(write(Condition::Live, 3, b"back?"))).await;
+    let set = node.run(1, Command::from(write(Condition::Live, 3, b"back?"))).await;
     assert_eq!(set.unwrap(), Outcome::Deleted);
     let after = server.command(&["GET", &node.keys.seq]).unwrap().text();
     assert_eq!((before.as_deref(), after.as_deref()), (Some("1"), Some("2")));
@@ -32,7 +32,7 @@ async fn a_log_out_succeeds_and_is_counted() {
 async fn writes_are_refused_and_change_nothing() {
     let (_server, node) = full().await;
     for (key, condition) in [(1, Condition::Live), (1, Condition::AbsentOrLive), (2, Condition::Absent)] {
-        match node.run(key, Command::Write(write(condition, 5, b"more"))).await {
+        match node.run(key, Command::from(write(condition, 5, b"more"))).await {
             Err(Failure::Unsent(error)) => assert!(error.is_full(), "{error}"),
             other => panic!("{other:?}"),
         }
@@ -55,7 +55,7 @@ async fn a_session_is_carried_here_to_be_logged_out_and_carried_away() {
     let Ok(Outcome::Fetched { record, deadline }) = node.run(1, Command::Fetch).await else { panic!() };
     let install = |for_logout| {
         let install = Install::new(record.clone(), deadline, for_logout).unwrap();
-        node.run(2, Command::Install(install))
+        node.run(2, Command::from(install))
     };
     match install(false).await {
         Err(Failure::Unsent(error)) => assert!(error.is_full(), "{error}"),
