@@ -154,6 +154,19 @@ on_both! {
             assert!(error.is_upgrade_required() && error.to_string().contains("version 2"), "{error}");
         }
         assert_eq!(of::<V2>(&ring, Bincode).get(&id).await.unwrap(), Some(v2()));
+
+        // Even where the bytes would fit: without names nobody knows what they mean.
+        #[derive(Serialize, Deserialize)]
+        struct Other {
+            weight: u64,
+            title: String,
+        }
+        impl SessionData for Other {
+            const VERSION: u16 = 2;
+        }
+        let other = Other { weight: 1, title: "x".into() };
+        let id = of::<Other>(&ring, Bincode).create(&other).await.unwrap();
+        assert!(older.get(&id).await.unwrap_err().is_upgrade_required());
     }
 
     async fn sealed_sessions_change_their_type_too(ring: SessionRing) {
@@ -266,6 +279,18 @@ async fn the_version_stands_in_the_record() {
     of::<V1>(&ring, Json).update(&id, |l| l.user = 9).await.unwrap();
     assert_eq!(stored().0, 2);
     assert!(stored().1.contains(r#""prefs":{"theme":"","size":0}"#), "{}", stored().1);
+    // Also one that the older program knows in full.
+    #[derive(Serialize, Deserialize)]
+    struct Same {
+        user: u64,
+        name: String,
+    }
+    impl SessionData for Same {
+        const VERSION: u16 = 2;
+    }
+    of::<Same>(&ring, Json).set(&id, &Same { user: 7, name: "Ada".into() }).await.unwrap();
+    of::<V1>(&ring, Json).update(&id, |l| l.user = 8).await.unwrap();
+    assert_eq!(stored(), (2, r#"{"user":8,"name":"Ada"}"#.to_owned()));
     of::<V1>(&ring, Json).set(&id, &v1()).await.unwrap();
     assert_eq!(stored(), (1, r#"{"user":7,"name":"Ada"}"#.to_owned()));
 }

@@ -22,7 +22,7 @@ mod secret;
 mod unknown;
 
 pub use codec::{Bincode, Codec, CodecError, CodecId, Json, MessagePack};
-pub(crate) use codec::{built_in, names_fields};
+pub(crate) use codec::{built_in, join, names_fields, split};
 pub use header::{FORMAT_VERSION, Header, Kind, Millis, Record, RecordError, Version};
 pub use id::{IdError, SessionId};
 pub use key::{Key, Keyspace};

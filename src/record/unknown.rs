@@ -27,11 +27,6 @@ impl Unknown {
         self.schema
     }
 
-    /// What is unknown after `changed` was written: nothing else than before.
-    pub(crate) fn written(self, changed: Vec<u8>) -> Unknown {
-        Unknown { stored: self.put_back(changed.clone()), known: changed, ..self }
-    }
-
     /// The `changed` value, encoded, with what its writer did not know.
     pub(crate) fn put_back(&self, changed: Vec<u8>) -> Vec<u8> {
         merge(self.codec, &self.stored, &self.known, changed)

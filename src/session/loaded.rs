@@ -170,8 +170,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
                 Err(SaveError::Conflict(Box::new(there)))
             }
             outcome => {
-                let version = self.expect_applied(&key, outcome)?;
-                self.written(&mut session.seen, version);
+                session.seen.version = self.expect_applied(&key, outcome)?;
                 Ok(())
             }
         }

@@ -29,15 +29,6 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     pub(super) fn write_back(&self, key: &Key, seen: &Seen<T>) -> Result<Command> {
         self.write_keeping(key, Condition::Version(seen.version), &seen.value, seen.unknown.as_ref())
     }
-
-    /// It was written, and has this version now.
-    pub(super) fn written(&self, seen: &mut Seen<T>, version: Version) {
-        seen.version = version;
-        // What the session has beside its value was put back as it was, so it is unknown still.
-        if let Some(unknown) = seen.unknown.take() {
-            seen.unknown = self.options.codec.encode(&seen.value).ok().map(|known| unknown.written(known));
-        }
-    }
 }
 
 impl<T: 'static> Options<T> {
