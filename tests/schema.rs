@@ -129,17 +129,39 @@ async fn the_same_version_keeps_what_it_does_not_know(ring: &SessionRing, codec:
     assert_eq!(more.get(&id).await.unwrap(), Some(V2 { user: 8, ..v2() }));
 }
 
+/// As the first shape, with a field that has got another name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Renamed {
+    #[serde(alias = "user")]
+    customer: u64,
+    name: String,
+}
+
+async fn a_field_with_two_names_is_written_under_one(
+    ring: &SessionRing,
+    codec: impl Codec<V1> + Codec<Renamed> + Copy,
+) {
+    let id = ring.sessions::<V1>("login").codec(codec).create(&v1()).await.unwrap();
+    let renamed = ring.sessions::<Renamed>("login").codec(codec);
+    for customer in 8..10 {
+        renamed.update(&id, |l| l.customer = customer).await.unwrap();
+        assert_eq!(renamed.get(&id).await.unwrap(), Some(Renamed { customer, name: "Ada".into() }));
+    }
+}
+
 on_both! {
     async fn message_pack(ring: SessionRing) {
         older_versions_are_upgraded(&ring, MessagePack).await;
         a_newer_version_is_served_and_kept(&ring, MessagePack).await;
         the_same_version_keeps_what_it_does_not_know(&ring, MessagePack).await;
+        a_field_with_two_names_is_written_under_one(&ring, MessagePack).await;
     }
 
     async fn json(ring: SessionRing) {
         older_versions_are_upgraded(&ring, Json).await;
         a_newer_version_is_served_and_kept(&ring, Json).await;
         the_same_version_keeps_what_it_does_not_know(&ring, Json).await;
+        a_field_with_two_names_is_written_under_one(&ring, Json).await;
     }
 
     async fn bincode(ring: SessionRing) {

@@ -30,4 +30,4 @@ pub use schema::{SessionData, Upgrades};
 pub(crate) use seal::{NONCE, OVERHEAD, Unopened};
 pub use seal::{SealingKeyError, SealingKeys};
 pub use secret::{RingSecret, SecretLength};
-pub(crate) use unknown::Unknown;
+pub(crate) use unknown::{Unknown, same};

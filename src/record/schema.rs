@@ -68,7 +68,8 @@ use super::{
 ///
 /// Unknown fields are kept by their names, in structs and maps inside of each other. Elements of a list have no names: a list
 /// that is changed is written as the program knows its elements, one that is not stays as it was. A field that was taken out
-/// of a type is unknown to it, and stays in sessions that have it until their version is an older one, or they end.
+/// of a type is unknown to it, and stays in sessions that have it until their version is an older one, or they end. A type that takes a field under another name, too
+/// (`#[serde(alias)]`), writes a session that has the other name as it knows it, and keeps nothing else.
 pub trait SessionData: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The version of this shape: 1 or more. 0 is what types without versions write.
     const VERSION: u16;

@@ -62,6 +62,15 @@ fn merge(codec: CodecId, stored: &[u8], known: &[u8], changed: Vec<u8>) -> Vec<u
     join(codec, &merged).unwrap_or(changed)
 }
 
+/// Whether two encoded values are the same but for the order of fields.
+pub(crate) fn same(codec: CodecId, a: &[u8], b: &[u8]) -> bool {
+    if a == b {
+        return true;
+    }
+    let (Some(a), Some(b)) = (split(codec, a), split(codec, b)) else { return false };
+    a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(codec, a, b)))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -197,6 +206,15 @@ mod tests {
         }
         check::<T>(&MessagePack, before, after);
         check::<T>(&Json, before, after);
+    }
+
+    #[test]
+    fn the_order_of_fields_makes_no_difference() {
+        let same = |a: &str, b: &str| same(CodecId::JSON, a.as_bytes(), b.as_bytes());
+        assert!(same(r#"{"a":{"x":1,"y":[2]},"b":3}"#, r#"{"b":3,"a":{"y":[2],"x":1}}"#));
+        for other in [r#"{"a":1}"#, r#"{"a":1,"b":3}"#, r#"{"a":1,"c":2}"#, r#"{"a":1,"b":2,"c":3}"#, "1"] {
+            assert!(!same(r#"{"a":1,"b":2}"#, other), "{other}");
+        }
     }
 
     proptest! {

@@ -33,10 +33,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             let message = format!("the session does not encode as {}: {error}", options.codec.id());
             Error::with_source(ErrorKind::Encode, message, error)
         })?;
-        let (schema, payload) = match unknown {
-            Some(unknown) => (unknown.schema(), unknown.put_back(payload)),
-            None => (options.schema, payload),
-        };
+        let kept = unknown.and_then(|unknown| options.keep(unknown, &payload));
+        let (schema, payload) = kept.unwrap_or((options.schema, payload));
         if payload.len() > options.max_bytes {
             return Err(Error::new(
                 ErrorKind::TooLarge,

@@ -4,7 +4,7 @@ use super::{Options, Sessions};
 use crate::{
     error::Result,
     protocol::{Command, Condition, Outcome},
-    record::{Header, Key, Unknown, Version, names_fields},
+    record::{Header, Key, Unknown, Version, names_fields, same},
 };
 
 /// A session, and what of the stored one has to survive its being written back.
@@ -41,5 +41,14 @@ impl<T: 'static> Options<T> {
         let known = self.codec.encode(value).ok()?;
         let all_is_known = known == payload && header.schema == self.schema;
         (!all_is_known).then(|| Unknown::new(header.codec, header.schema, payload.to_vec(), known))
+    }
+
+    /// Version and payload of what is written, with what is unknown put back. `None` where it would be read as something
+    /// else then, or not at all: a type that takes a field under two names (`#[serde(alias)]`) knows the old one, too, and
+    /// does not take both.
+    pub(super) fn keep(&self, unknown: &Unknown, written: &[u8]) -> Option<(u16, Vec<u8>)> {
+        let whole = unknown.put_back(written.to_vec());
+        let read = self.codec.encode(&self.codec.decode(&whole).ok()?).ok()?;
+        same(self.codec.id(), &read, written).then_some((unknown.schema(), whole))
     }
 }
