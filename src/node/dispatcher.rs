@@ -33,9 +33,9 @@ use crate::{
     ring::NodeId,
 };
 
-/// When so many have their answers at once, they are let go on first: most ask for something else, and that goes with the
-/// next flight instead of the one after.
-const CROWD: usize = 8;
+/// When the last flight carried so many, the tasks that are ready are let go on before the next one departs: most of them
+/// ask for something, and that goes with it instead of with the one after. A request that is alone never waits for others.
+const CROWD: usize = 2;
 
 /// Connection attempts that an admission may take, in their time limits.
 const ADMISSION: u32 = 4;
@@ -110,6 +110,7 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
         let mut timer = pin!(sleep_until(Instant::now()));
         let mut armed: Option<Instant> = None;
         let quietly = Quietly::new();
+        let mut crowded = false;
         while !self.closing || !self.is_idle() {
             if let Some(deadline) = self.next_deadline()
                 && armed.is_none_or(|at| deadline < at)
@@ -133,11 +134,8 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
             });
             match event.await {
                 Event::Landed(connection, landed) => {
-                    let crowd = landed.carried >= CROWD;
+                    crowded = landed.carried >= CROWD;
                     self.landed(connection, landed);
-                    if crowd {
-                        yield_now().await;
-                    }
                 }
                 Event::Changed(change) => {
                     if let Change::Connected(..) = change {
@@ -147,10 +145,15 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
                 }
                 Event::Deadline => {
                     armed = None;
+                    self.take();
                     self.expire();
                 }
-                Event::Submitted => self.take(),
+                Event::Submitted => {}
             }
+            if crowded {
+                yield_now().await;
+            }
+            self.take();
             self.depart();
         }
     }
@@ -209,12 +212,6 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
 
     /// Sends what waits, on every lane that is free.
     fn depart(&mut self) {
-        if !matches!(self.state, State::Up { .. }) {
-            return;
-        }
-        if self.lanes.both().iter().any(|lane| lane.flight.is_none()) {
-            self.take();
-        }
         let State::Up { link, .. } = &self.state else { return };
         let Limits { read_batch, script_batch, script_bytes, flight_batches, .. } = self.limits;
         let Lanes { reads, scripts } = &mut self.lanes;
@@ -287,7 +284,6 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
                 let down = Down { since, error };
                 self.gate.unreachable();
                 self.state = State::Pausing { attempt, pause: Box::pin(sleep(pause(attempt))), down };
-                self.take();
             }
         }
     }
@@ -298,7 +294,6 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
     }
 
     fn expire(&mut self) {
-        self.take();
         let now = Instant::now();
         let failure = Failure::Unsent(Error::at(
             ErrorKind::Unavailable,
