@@ -27,14 +27,15 @@ async fn lives(ring: &SessionRing, id: &SessionId, expected: Duration) {
 on_both! {
     async fn a_shorter_idle_time_holds_from_the_next_use(ring: SessionRing) {
         let (before, after) = (lasting(&ring, 10 * HOUR, 20 * HOUR), lasting(&ring, HOUR, 20 * HOUR));
-        for id in before.create_many(&[login(0), login(1), login(2), login(3)]).await {
+        for id in before.create_many(&[login(0), login(1), login(2), login(3), login(4)]).await {
             let id = id.unwrap();
             after.get(&id).await.unwrap();
             lives(&ring, &id, 10 * HOUR).await;
             match logins(&ring).get(&id).await.unwrap().unwrap().user {
                 0 => after.touch(&id).await.unwrap(),
                 1 => after.set(&id, &login(9)).await.unwrap(),
-                2 => after.update(&id, |l| l.user = 9).await.unwrap(),
+                2 => drop(after.visit(&id).await.unwrap().unwrap()),
+                3 => after.update(&id, |l| l.user = 9).await.unwrap(),
                 _ => {
                     let mut session = after.load(&id).await.unwrap().unwrap();
                     after.save(&mut session).await.unwrap();

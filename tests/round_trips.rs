@@ -2,9 +2,13 @@
 
 mod support;
 
-use sessionring::{SessionId, SessionRing};
+use std::time::Duration;
+
+use sessionring::{Lifetime, SessionId, SessionRing};
 use sessionring_testkit::{Direction, FaultProxy, MonitorLine, RedisServer};
 use support::{Login, login, logins, nodes, on, servers};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn names(lines: &[MonitorLine]) -> Vec<String> {
     lines.iter().filter(|line| !line.is_lua).map(MonitorLine::name).collect()
@@ -37,6 +41,39 @@ async fn steady_state_costs_one_command_each() {
     assert_eq!(cost(), ["EVALSHA"]);
     logins.get(&id).await.unwrap();
     assert_eq!(cost(), ["MGET"], "a tombstone is an answer");
+}
+
+/// Nobody changes anything in the first share of the idle time, and at its end not the body either.
+#[tokio::test]
+async fn a_visit_is_one_round_trip_and_writes_nothing_until_it_is_due() {
+    const VISIT: [&str; 4] = ["TIME", "MGET", "PTTL", "GET"];
+    let Counted { proxies, ring, _servers: servers } = Counted::connect().await;
+    let lasting =
+        |idle, absolute| logins(&ring).lifetime(Lifetime::new(idle * HOUR, absolute * HOUR).unwrap());
+    let id = lasting(1, 48).create(&login(1)).await.unwrap();
+    let ends = lasting(1, 1).create(&login(2)).await.unwrap();
+    for (id, sessions, slides) in [
+        (&id, lasting(1, 48), false),
+        (&id, lasting(24, 48).slide_after(1.0), false),
+        (&ends, lasting(1, 1).slide_after(0.0), false),
+        (&id, lasting(24, 48), true),
+        (&id, lasting(24, 48), false),
+        (&id, lasting(24, 48).slide_after(0.0), true),
+    ] {
+        let node = usize::from(ring.owner(id).as_str().as_bytes()[0] - b'a');
+        let changes = || servers[node].info("rdb_changes_since_last_save").unwrap().unwrap();
+        let (before, monitor, sent) = (changes(), servers[node].monitor().unwrap(), proxies[node].counts());
+        assert!(sessions.visit(id).await.unwrap().is_some());
+        let (lines, now) = (monitor.stop().unwrap(), proxies[node].counts());
+        let mut expected = VISIT.to_vec();
+        if slides {
+            expected.push("EVALSHA");
+        }
+        assert_eq!(names(&lines), expected);
+        assert_eq!(now.round_trips - sent.round_trips, if slides { 2 } else { 1 });
+        assert_eq!(changes() == before, !slides);
+        assert!(lines.iter().all(|line| line.name() != "SET"), "the body was written");
+    }
 }
 
 #[tokio::test]

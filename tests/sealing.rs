@@ -67,6 +67,7 @@ on_both! {
         logins.update(&id, |l| l.user += 1).await.unwrap();
         logins.touch(&id).await.unwrap();
         assert_eq!(logins.get(&id).await.unwrap(), Some(login(9)));
+        assert_eq!(logins.visit(&id).await.unwrap(), Some(login(9)));
         logins.delete(&id).await.unwrap();
         assert_eq!(logins.get(&id).await.unwrap(), None);
         assert!(logins.set(&id, &login(1)).await.unwrap_err().is_deleted());

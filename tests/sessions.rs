@@ -149,6 +149,27 @@ on_both! {
         assert!(remaining > 23 * HOUR && remaining <= 24 * HOUR, "{remaining:?}");
     }
 
+    async fn a_visit_reads_and_slides_when_it_is_due(ring: SessionRing) {
+        let lasting = |idle| logins(&ring).lifetime(Lifetime::new(idle, 48 * HOUR).unwrap()).slide_after(0.5);
+        let (hour, day) = (lasting(HOUR), lasting(24 * HOUR));
+        let ids: Vec<_> = hour.create_many(&[1, 2, 3].map(login)).await.into_iter().map(Result::unwrap).collect();
+        for (id, user) in ids.iter().zip(1..) {
+            assert_eq!(hour.visit(id).await.unwrap(), Some(login(user)));
+            assert!(hour.remaining(id).await.unwrap().unwrap() <= HOUR);
+        }
+        // For this handle 23 of 24 hours have passed.
+        assert_eq!(day.visit(&ids[0]).await.unwrap(), Some(login(1)));
+        assert!(day.remaining(&ids[0]).await.unwrap().unwrap() > 23 * HOUR);
+        day.delete(&ids[1]).await.unwrap();
+        let unknown = SessionId::generate().unwrap();
+        assert_eq!(day.visit(&ids[1]).await.unwrap(), None);
+        assert_eq!(day.visit(&unknown).await.unwrap(), None);
+        let all = [&ids[..], &[unknown]].concat();
+        let visited: Vec<_> = day.visit_many(&all).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(visited, [Some(login(1)), None, Some(login(3)), None]);
+        assert!(day.remaining(&ids[2]).await.unwrap().unwrap() > 23 * HOUR);
+    }
+
     async fn many_at_once_each_with_its_own_result(ring: SessionRing) {
         let logins = logins(&ring);
         let values: Vec<Login> = (0..300).map(login).collect();

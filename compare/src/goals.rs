@@ -102,7 +102,7 @@ pub(crate) const GOALS: [Goal; 23] = [
     requests("set-32", "set to SET PX, 32 in flight", AtLeast(0.95), (Set, Multiplexed, 32)),
     requests("set-256", "set to SET PX, 256 in flight", AtLeast(1.0), (Set, Multiplexed, 256)),
     requests("set-1024", "set to SET PX, 1,024 in flight", AtLeast(0.9), (Set, Multiplexed, 1024)),
-    requests("visit-256", "get and touch to GETEX, 256 in flight", AtLeast(1.2), (Visit, Multiplexed, 256)),
+    requests("visit-256", "visit to GETEX, 256 in flight", AtLeast(1.2), (Visit, Multiplexed, 256)),
     requests(
         "mix-256",
         "90 % get, 10 % set to GET, SET PX, 256 in flight",

@@ -221,7 +221,9 @@ pub(crate) enum Surveyed {
 pub(crate) enum Kind {
     /// Reads of what is stored.
     Read,
-    /// Reads that also ask how long it lives.
+    /// Reads that also ask how long it lives, of whoever uses the session.
+    Visit,
+    /// The same of whoever moves it.
     Fetch,
     /// Anything else: a script does it.
     Script,

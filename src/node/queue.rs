@@ -44,6 +44,7 @@ impl Request {
     pub(crate) fn kind(&self) -> Kind {
         match self.command {
             Command::Read => Kind::Read,
+            Command::Visit => Kind::Visit,
             Command::Fetch => Kind::Fetch,
             _ => Kind::Script,
         }
@@ -60,7 +61,7 @@ pub(super) struct Lanes<T> {
 impl<T> Lanes<T> {
     pub(super) fn of(&mut self, kind: Kind) -> &mut T {
         match kind {
-            Kind::Read | Kind::Fetch => &mut self.reads,
+            Kind::Read | Kind::Visit | Kind::Fetch => &mut self.reads,
             Kind::Script => &mut self.scripts,
         }
     }

@@ -80,12 +80,17 @@ pub fn apply(
             Found::Unexpected(stored) => (unexpected(stored), NOTHING),
         },
         Command::Delete(delete) => apply_delete(found, now, delete, stamp, scope.mode),
-        Command::Fetch => match found {
+        Command::Visit | Command::Fetch => match found {
             Found::Absent => (Outcome::Absent, NOTHING),
             Found::Live(header, _) if header.max_deadline < now => (Outcome::Absent, NOTHING),
             Found::Tombstone(stored) | Found::Live(_, stored) => {
                 let (record, deadline) = (stored.bytes.clone(), stored.expires);
-                (Outcome::Fetched { record, deadline }, NOTHING)
+                let left = deadline.saturating_sub(now);
+                let outcome = match command {
+                    Command::Visit => Outcome::Visited { record, deadline, left },
+                    _ => Outcome::Fetched { record, deadline },
+                };
+                (outcome, NOTHING)
             }
             Found::Unexpected(stored) => (unexpected(stored), NOTHING),
         },

@@ -17,6 +17,8 @@ pub enum Command {
     Recheck,
     /// Give header and remaining lifetime, without the payload.
     Inspect,
+    /// Give the record, and only a valid one, and how long it lives if nobody slides it.
+    Visit,
     /// Store a session.
     Write(Arc<Write>),
     /// Slide the idle deadline of a live session to now + this many milliseconds, at most to its absolute one.
@@ -177,7 +179,7 @@ impl Command {
 
     /// Whether the command changes nothing.
     pub fn is_read(&self) -> bool {
-        matches!(self, Command::Read | Command::Recheck | Command::Inspect | Command::Fetch)
+        matches!(self, Command::Read | Command::Recheck | Command::Inspect | Command::Visit | Command::Fetch)
     }
 }
 
@@ -189,6 +191,15 @@ pub enum Outcome {
     Record(Vec<u8>),
     /// To an inspection: a record is there, and has this many milliseconds left.
     Inspected(Header, Millis),
+    /// To a visit: the valid record, live or a tombstone.
+    Visited {
+        /// The record.
+        record: Vec<u8>,
+        /// It expires when the node's clock is past this.
+        deadline: Millis,
+        /// How far that is away.
+        left: Millis,
+    },
     /// To a fetch: the valid record, live or a tombstone.
     Fetched {
         /// The record.

@@ -139,7 +139,7 @@ impl Operation {
         let since = self.since.source.filter(|_| self.at == At::Source)?;
         let decides = match &outcome {
             Outcome::Record(bytes) => holds(bytes, since),
-            Outcome::Inspected(..) => true,
+            Outcome::Inspected(..) | Outcome::Visited { .. } => true,
             _ => false,
         };
         decides.then(|| self.answered(outcome))
@@ -379,6 +379,9 @@ mod tests {
         let left = Outcome::Inspected(Header::decode(&record(Kind::Live, 3)).unwrap(), 9);
         let decided = after(Command::Inspect, [Outcome::Absent]).foreseen(left.clone());
         assert_eq!(decided, Some(Step::Done(left)));
+        let visited = Outcome::Visited { record: record(Kind::Live, 3), deadline: 50, left: 9 };
+        let decided = after(Command::Visit, [Outcome::Absent]).foreseen(visited.clone());
+        assert_eq!(decided, Some(Step::Done(visited)));
         // Only the first message has company, and only the answer to it matters afterwards.
         assert_eq!(started(STABLE, Command::Read).foresee(), None);
         assert_eq!(started(MOVING, delete()).foresee(), None);
@@ -502,6 +505,7 @@ mod tests {
             (Command::Read, Outcome::Absent, Command::Recheck),
             (Command::Read, stale, Command::Recheck),
             (Command::Inspect, Outcome::Absent, Command::Inspect),
+            (Command::Visit, Outcome::Absent, Command::Visit),
         ] {
             let found = Outcome::Record(record(Kind::Tombstone, 5));
             let mut operation = started(MOVING, command.clone());

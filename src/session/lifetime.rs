@@ -24,13 +24,13 @@ use crate::{
 ///
 /// # Another lifetime for sessions that live already
 ///
-/// - The **idle** part holds from the next write or touch of a session: then its idle deadline is counted anew, by the lifetime
-///   of whoever writes or touches. Nobody's deadline changes by the change alone, so a session that nobody uses goes when it
+/// - The **idle** part holds from the next write, touch or [`visit`](crate::Sessions::visit) of a session: then its idle deadline
+///   is counted anew, by the lifetime of whoever writes or touches (a visit does so at once where that brings it forward). Nobody's deadline changes by the change alone, so a session that nobody uses goes when it
 ///   would have gone before. While its token moves between nodes, no deadline is brought forward.
 /// - The **absolute** part is set when a session begins and holds until it ends. Another one is for sessions created from now
 ///   on: a longer one gives no living session a day more, a shorter one takes none away. To end those that began under the
 ///   old one, log them out.
-/// - During a deploy both lifetimes are in use: the session has what the last program that wrote or touched it said.
+/// - During a deploy both lifetimes are in use: the session has what the last program that used it so said.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

@@ -146,7 +146,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 
     /// Runs one command on many sessions.
-    async fn run_same(
+    pub(super) async fn run_same(
         &self,
         ids: &[SessionId],
         command: Command,

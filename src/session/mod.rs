@@ -4,6 +4,7 @@
 //! - [`Lifetime`]: idle and absolute
 //! - [`Session`]: one in hand, to be saved later
 //! - `many`: the same operations for many sessions at once
+//! - `visit`: reading that slides
 //! - `commands`: from calls to commands
 //! - `answers`: from outcomes to answers
 //! - `seen`: what is read in order to be written back
@@ -18,6 +19,7 @@ mod loaded;
 mod many;
 mod sealing;
 mod seen;
+mod visit;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -93,6 +95,7 @@ struct Options<T: 'static> {
     on_corrupt: OnCorrupt,
     sealing: Option<Sealing>,
     upsert_foreign: bool,
+    slide_after: f64,
 }
 
 impl SessionRing {
@@ -116,6 +119,7 @@ impl SessionRing {
                 on_corrupt: OnCorrupt::Fail,
                 sealing: None,
                 upsert_foreign: false,
+                slide_after: 0.1,
             }),
         }
     }

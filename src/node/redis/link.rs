@@ -48,7 +48,7 @@ pub(crate) struct Parcel {
 
 /// How to read the answers to a batch.
 pub(super) struct Packed {
-    /// Its commands among those of the parcel; more than one for fetches.
+    /// Its commands among those of the parcel; more than one for visits and fetches.
     pub(super) commands: Range<usize>,
     pub(super) fence: Fence,
     pub(super) kind: Kind,
@@ -80,7 +80,7 @@ impl Link for RedisLink {
         for packed in &batches {
             let mut answers = values.by_ref().take(packed.commands.len());
             let value = match packed.kind {
-                Kind::Fetch => Value::Array(answers.collect()),
+                Kind::Visit | Kind::Fetch => Value::Array(answers.collect()),
                 _ => answers.next().unwrap_or(Value::Nil),
             };
             replies.push(match value {
@@ -143,7 +143,7 @@ impl RedisLink {
                 }
                 commands.add_command(command);
             }
-            Kind::Fetch => snapshot::pack(keys, requests, commands),
+            Kind::Visit | Kind::Fetch => snapshot::pack(keys, requests, commands),
             Kind::Script => {
                 let payloads: usize = requests.iter().map(|waiting| waiting.request.weight()).sum();
                 let count = requests.len();
@@ -243,8 +243,8 @@ impl Packed {
     /// What the answer to the command means; `None` for what Redis never answers to it.
     pub(super) fn decode(&self, id: &NodeId, value: Value) -> Option<BatchReply> {
         let reads = match self.kind {
-            Kind::Fetch => match value {
-                Value::Array(answers) => return snapshot::decode(id, &self.fence, &self.scopes, answers),
+            Kind::Visit | Kind::Fetch => match value {
+                Value::Array(answers) => return snapshot::decode(id, self, answers),
                 _ => return None,
             },
             kind => kind == Kind::Read,

@@ -22,8 +22,8 @@ pub(super) fn encode(command: &Command, stamp: Epoch, scope: Scope) -> (Instruct
     let no_head = [0; Header::CLIENT_LEN];
     let mut payload = &[][..];
     let (how, a, b, version, head) = match command {
-        // Reads and fetches go by themselves; as part of a script, a recheck says as much.
-        Command::Read | Command::Fetch | Command::Recheck => (b'r', 0, 0, 0, no_head),
+        // Reads, visits and fetches go by themselves; as part of a script, a recheck says as much.
+        Command::Read | Command::Visit | Command::Fetch | Command::Recheck => (b'r', 0, 0, 0, no_head),
         Command::Inspect => (b'i', 0, 0, 0, no_head),
         Command::Touch(idle) => (b't', *idle, 0, 0, no_head),
         Command::Delete(delete) => {

@@ -7,13 +7,13 @@
 
 use redis::{Cmd, Pipeline, Value};
 
-use super::{failure, handshake::milliseconds};
+use super::{failure, handshake::milliseconds, link::Packed};
 use crate::{
-    node::{BatchReply, queue::Waiting},
-    protocol::{Command, Outcome, Scope, Stored, apply},
+    node::{BatchReply, Kind, queue::Waiting},
+    protocol::{Command, Outcome, Stored, apply},
     record::{Header, Millis},
     ring::NodeId,
-    topology::{Fence, MetaKeys},
+    topology::MetaKeys,
 };
 
 /// Adds the commands for these requests.
@@ -33,13 +33,14 @@ pub(super) fn pack(keys: &MetaKeys, requests: &[Waiting], commands: &mut Pipelin
     commands.add_command(redis::cmd("GET").arg(&keys.fence).to_owned());
 }
 
-/// What the answers mean for fetches in these scopes; `None` for what Redis never answers.
+/// What the answers mean; `None` for what Redis never answers.
 pub(super) fn decode(
     id: &NodeId,
-    fence: &Fence,
-    scopes: &[Scope],
+    packed: &Packed,
     answers: impl IntoIterator<Item = Value>,
 ) -> Option<BatchReply> {
+    let Packed { fence, scopes, .. } = packed;
+    let command = if packed.kind == Kind::Visit { Command::Visit } else { Command::Fetch };
     let mut parts: Vec<Value> = answers.into_iter().collect();
     if let Some(at) = parts.iter().position(|part| matches!(part, Value::ServerError(_)))
         && let Value::ServerError(error) = parts.swap_remove(at)
@@ -74,7 +75,7 @@ pub(super) fn decode(
             Value::Nil => return Some(Ok(Outcome::WrongType)),
             _ => return None,
         };
-        Some(Ok(apply(Some(&stored), now, &Command::Fetch, fence.epoch, *scope).0))
+        Some(Ok(apply(Some(&stored), now, &command, fence.epoch, *scope).0))
     });
     fetched.collect::<Option<Vec<_>>>().map(BatchReply::Done)
 }
@@ -96,7 +97,11 @@ fn expires(record: &[u8], now: Millis, left: i64) -> Option<Millis> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{node::Failure, protocol::Mode, topology::Epoch};
+    use crate::{
+        node::Failure,
+        protocol::{Mode, Scope},
+        topology::{Epoch, Fence},
+    };
 
     const NOW: Millis = 1_700_000_000_000;
     const FENCE: Fence = Fence { protocol: 1, cluster: 2, epoch: Epoch::new(7), nonce: 3 };
@@ -117,7 +122,8 @@ mod tests {
 
     fn decoded(answer: Vec<Value>, requests: usize) -> Option<BatchReply> {
         let scopes = vec![Scope::new(Epoch::FIRST, Mode::Settled); requests];
-        decode(&NodeId::new("a").unwrap(), &FENCE, &scopes, answer)
+        let packed = Packed { commands: 0..answer.len(), fence: FENCE, kind: Kind::Fetch, scopes };
+        decode(&NodeId::new("a").unwrap(), &packed, answer)
     }
 
     #[test]

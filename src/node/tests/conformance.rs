@@ -40,6 +40,7 @@ enum Action {
         absolute: u64,
         upsertable: bool,
     },
+    Visit,
     Fetch,
     Install {
         copy: Copy,
@@ -117,6 +118,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (time(), time(), any::<bool>())
             .prop_map(|(floor, absolute, upsertable)| Action::Delete { floor, absolute, upsertable }),
         2 => Just(Action::Recheck),
+        2 => Just(Action::Visit),
         2 => Just(Action::Fetch),
         4 => install,
         2 => Just(Action::Release),
@@ -171,6 +173,7 @@ impl Side {
         let command = match action.clone() {
             Action::Read => Command::Read,
             Action::Recheck => Command::Recheck,
+            Action::Visit => Command::Visit,
             Action::Fetch => Command::Fetch,
             Action::Release => Command::Release,
             Action::Erase => Command::Erase,
@@ -230,6 +233,11 @@ impl Side {
                 let described = self.describe_bytes(key, &record, "fetched");
                 self.fetched.insert(key, record);
                 format!("{described} for {minutes} min")
+            }
+            Outcome::Visited { record, deadline, left } => {
+                let minutes = |left: u64| (left + 30_000) / 60_000;
+                assert_eq!(minutes(deadline.saturating_sub(now())), minutes(left));
+                format!("{} for {} min", self.describe_bytes(key, &record, "visited"), minutes(left))
             }
             Outcome::Inspected(header, remaining) => {
                 // Both were asked within half a minute.
@@ -394,6 +402,7 @@ async fn a_key_of_another_type_gives_way_to_a_log_out_only() {
     let commands = [
         Command::Recheck,
         Command::Inspect,
+        Command::Visit,
         Command::Fetch,
         Command::Release,
         Command::Erase,

@@ -1,0 +1,108 @@
+//! Reading a session on behalf of who uses it: the idle time begins anew, and hardly anything is written for that.
+
+use std::time::Duration;
+
+use super::Sessions;
+use crate::{
+    entropy,
+    error::Result,
+    protocol::{Command, Outcome},
+    record::{Header, Key, Kind, Millis, SessionId},
+};
+
+/// How much later than asked for a slide may come, as a part of that: so that sessions which began together do not
+/// slide together for ever.
+const JITTER: f64 = 0.25;
+
+/// Options of visits.
+impl<T: Send + Sync + 'static> Sessions<T> {
+    /// The share of the idle time, from 0 to 1, that must have passed before [`visit`](Sessions::visit) slides a session:
+    /// a tenth unless set. A session that is in constant use then ends up to that share earlier than one whose every
+    /// use is written down, and costs its node one write in that time instead of one per request. 0 slides with every
+    /// visit. Values outside are brought to the nearest one, and what is not a number counts as 0.
+    #[must_use]
+    pub fn slide_after(self, share: f64) -> Sessions<T> {
+        self.with(|options| options.slide_after = share.max(0.0).min(1.0))
+    }
+}
+
+/// Visits.
+impl<T: Send + Sync + 'static> Sessions<T> {
+    /// Reads a session that is being used. `None`: it was logged out, expired, or never was.
+    ///
+    /// Once the share of the idle time that [`slide_after`](Sessions::slide_after) asks for has passed (and up to a quarter
+    /// of it more, at random), the idle deadline slides as with [`touch`](Sessions::touch). Before that a visit is one round
+    /// trip and writes nothing; a visit that slides is two, and the body is not written either way. When the session was
+    /// read and the slide cannot be done, the session is what counts: a later visit slides it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ring = sessionring::SessionRing::builder().node("a", "memory:").connect().await?;
+    /// let carts = ring.sessions::<Vec<String>>("cart").slide_after(0.2);
+    /// let id = carts.create(&vec!["book".into()]).await?;
+    /// assert_eq!(carts.visit(&id).await?.unwrap(), ["book"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`get`](Sessions::get).
+    pub async fn visit(&self, id: &SessionId) -> Result<Option<T>> {
+        let key = self.keyspace.key(id);
+        let visited = self.visited(&key, self.ring.execute(key, Command::Visit).await?)?;
+        let Some((value, true)) = visited else { return Ok(visited.map(|(value, _)| value)) };
+        let slid = self.ring.execute(key, self.touch_command()).await;
+        Ok(Some(value).filter(|_| !ended(&slid)))
+    }
+
+    /// [`visit`](Sessions::visit) for many.
+    pub async fn visit_many(&self, ids: &[SessionId]) -> Vec<Result<Option<T>>> {
+        let visited = self.run_same(ids, Command::Visit).await;
+        let mut due = Vec::new();
+        let visited = visited.enumerate().map(|(i, (key, outcome))| {
+            let visited = self.visited(&key, outcome?)?;
+            if let Some((_, true)) = visited {
+                due.push((i, key));
+            }
+            Ok(visited.map(|(value, _)| value))
+        });
+        let mut values: Vec<Result<Option<T>>> = visited.collect();
+        let touches: Vec<_> = due.iter().map(|(_, key)| (*key, self.touch_command())).collect();
+        for ((i, _), slid) in due.into_iter().zip(self.ring.execute_many(&touches).await) {
+            if ended(&slid) {
+                values[i] = Ok(None);
+            }
+        }
+        values
+    }
+
+    /// The session, and whether it is time to slide it.
+    fn visited(&self, key: &Key, outcome: Outcome) -> Result<Option<(T, bool)>> {
+        let Outcome::Visited { record, deadline, left } = outcome else {
+            return Ok(self.read(key, outcome)?.map(|value| (value, false)));
+        };
+        let slides = Header::decode(&record).is_ok_and(|header| {
+            // One that ends with its absolute deadline cannot slide any further.
+            header.kind == Kind::Live && deadline < header.max_deadline && self.is_due(left)
+        });
+        Ok(self.read(key, Outcome::Record(record))?.map(|value| (value, slides)))
+    }
+
+    fn is_due(&self, left: Millis) -> bool {
+        let idle = self.options.lifetime.idle();
+        if Duration::from_millis(left) > idle {
+            // It was last used under a longer idle time.
+            return true;
+        }
+        let used = idle.saturating_sub(Duration::from_millis(left));
+        let share = self.options.slide_after;
+        used >= idle.mul_f64(share)
+            && used >= idle.mul_f64((share * (1.0 + JITTER * entropy::fraction())).min(1.0))
+    }
+}
+
+/// Whether a slide found that the session has ended since it was read.
+fn ended(slid: &Result<Outcome>) -> bool {
+    matches!(slid, Ok(Outcome::Deleted | Outcome::Absent))
+}
