@@ -213,9 +213,9 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
     /// Sends what waits, on every lane that is free.
     fn depart(&mut self) {
         let State::Up { link, .. } = &self.state else { return };
-        let Limits { read_batch, script_batch, script_bytes, flight_batches, .. } = self.limits;
+        let Limits { read_batch, read_bytes, script_batch, script_bytes, flight_batches, .. } = self.limits;
         let Lanes { reads, scripts } = &mut self.lanes;
-        for (lane, most, bytes) in [(reads, read_batch, usize::MAX), (scripts, script_batch, script_bytes)] {
+        for (lane, most, bytes) in [(reads, read_batch, read_bytes), (scripts, script_batch, script_bytes)] {
             if lane.flight.is_some() || lane.waiting.is_empty() {
                 continue;
             }

@@ -27,6 +27,9 @@ pub(super) struct Lane {
     /// No deadline in `waiting` is earlier.
     pub(super) earliest: Option<Instant>,
     pub(super) flight: Option<Flight>,
+    /// Bytes of a record, on average over the last flights that brought some: how much an answer will be is known only
+    /// afterwards.
+    typical: usize,
 }
 
 /// A flight under way.
@@ -42,6 +45,7 @@ pub(super) struct Cargo {
     pub(super) requests: Vec<Waiting>,
     batches: Vec<Range<usize>>,
     pub(super) weight: usize,
+    brought: (usize, usize),
 }
 
 /// What came of a flight.
@@ -52,6 +56,8 @@ pub(super) struct Landed {
     pub(super) kept: Vec<Waiting>,
     /// How many requests it carried.
     pub(super) carried: usize,
+    /// Records that came back, and their bytes.
+    brought: (usize, usize),
 }
 
 impl Lane {
@@ -64,7 +70,8 @@ impl Lane {
         let (mut batch, mut bytes) = (0..0, 0);
         let fits = |next: &&Waiting| next.request.fence == fence && next.request.kind() == kind;
         for Waiting { request, .. } in self.waiting.iter().take_while(fits) {
-            if batch.len() == most || (!batch.is_empty() && bytes + request.weight() > most_bytes) {
+            let carries = request.weight() + if kind == Kind::Script { 0 } else { self.typical };
+            if batch.len() == most || (!batch.is_empty() && bytes + carries > most_bytes) {
                 if batches.len() + 1 == most_batches {
                     break;
                 }
@@ -73,7 +80,7 @@ impl Lane {
                 bytes = 0;
             }
             batch.end += 1;
-            bytes += request.weight();
+            bytes += carries;
             weight += request.weight();
         }
         let requests = if batch.end == self.waiting.len() {
@@ -85,17 +92,20 @@ impl Lane {
         if self.waiting.is_empty() {
             self.earliest = None;
         }
-        Cargo { fence, kind, requests, batches, weight }
+        Cargo { fence, kind, requests, batches, weight, brought: (0, 0) }
     }
 
     /// Waits for the flight, if there is one, to land; says on which connection it was.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<(u64, Landed)> {
         let Some(Flight { connection, flying }) = &mut self.flight else { return Poll::Pending };
-        let landed = flying.as_mut().poll(context).map(|landed| (*connection, landed));
-        if landed.is_ready() {
-            self.flight = None;
+        let Poll::Ready(landed) = flying.as_mut().poll(context) else { return Poll::Pending };
+        let connection = *connection;
+        self.flight = None;
+        if let (records @ 1.., bytes) = landed.brought {
+            let mean = bytes / records;
+            self.typical = if self.typical == 0 { mean } else { (3 * self.typical + mean) / 4 };
         }
-        landed
+        Poll::Ready((connection, landed))
     }
 
     /// Begins a flight on this connection.
@@ -113,13 +123,13 @@ impl Cargo {
                 Some(BatchReply::Closed(error)) => {
                     let fit = Err(error.clone());
                     self.requests.retain(|waiting| !waiting.is_answered());
-                    return Landed { fit, kept: self.requests, carried };
+                    return Landed { fit, kept: self.requests, carried, brought: (0, 0) };
                 }
                 _ => self.hand_out_all(&id, batches.into_iter().zip(replies)),
             },
             Err(error) => Err(error),
         };
-        Landed { fit, kept: Vec::new(), carried }
+        Landed { fit, kept: Vec::new(), carried, brought: self.brought }
     }
 
     /// Sends the batches. A request whose deadline passes meanwhile is lost; when all are, so is the connection.
@@ -184,7 +194,14 @@ impl Cargo {
             BatchReply::Done(answers) => (answers, Ok(())),
             BatchReply::Last(answers, error) => (answers, Err(error)),
         };
-        self.requests[batch].iter_mut().zip(answers).for_each(|(waiting, answer)| waiting.answer(answer));
+        for (waiting, answer) in self.requests[batch].iter_mut().zip(answers) {
+            if let Ok(outcome) = &answer
+                && let Some(record) = outcome.record()
+            {
+                self.brought = (self.brought.0 + 1, self.brought.1 + record.len());
+            }
+            waiting.answer(answer);
+        }
         fit
     }
 }

@@ -107,7 +107,10 @@ pub(crate) struct Limits {
     pub(crate) queue_bytes: usize,
     /// Reads in one command.
     pub(crate) read_batch: usize,
-    /// Operations in one script call: it holds the node for about 4 µs each.
+    /// Bytes of records that one command may ask for, as far as that can be foretold: so many hold the node for about
+    /// half a millisecond, and a flight of them is what a client takes in at once.
+    pub(crate) read_bytes: usize,
+    /// Operations in one script call: it holds the node for about 5 µs each, and is to hold it for half a millisecond.
     pub(crate) script_batch: usize,
     /// Payload bytes in one script call.
     pub(crate) script_bytes: usize,
@@ -124,7 +127,8 @@ impl Default for Limits {
             queue_requests: 1 << 16,
             queue_bytes: 64 << 20,
             read_batch: 1024,
-            script_batch: 128,
+            read_bytes: 1 << 20,
+            script_batch: 96,
             script_bytes: 512 << 10,
             flight_batches: 8,
             probe_interval: Duration::from_secs(5),

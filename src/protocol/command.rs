@@ -224,3 +224,16 @@ pub enum Outcome {
     /// The key holds a Redis type that is not a string.
     WrongType,
 }
+
+impl Outcome {
+    /// The record that the answer brings, if it brings one.
+    pub fn record(&self) -> Option<&[u8]> {
+        match self {
+            Outcome::Record(record)
+            | Outcome::Conflict(record)
+            | Outcome::Visited { record, .. }
+            | Outcome::Fetched { record, .. } => Some(record),
+            _ => None,
+        }
+    }
+}

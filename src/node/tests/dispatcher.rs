@@ -56,7 +56,25 @@ async fn what_waits_travels_together_and_batches_are_bounded() {
         lines.iter().filter(|line| !line.is_lua).map(|line| (line.name(), line.args.len())).collect();
     let (fixed, per_write) = (6, 3);
     let evalsha = |writes: usize| ("EVALSHA".to_owned(), fixed + per_write * writes);
-    assert_eq!(commands, [evalsha(128), evalsha(72), ("MGET".to_owned(), 3 + 200)]);
+    assert_eq!(commands, [evalsha(96), evalsha(96), evalsha(8), ("MGET".to_owned(), 3 + 200)]);
+}
+
+/// How large a record is turns out when it is read.
+#[tokio::test]
+async fn large_records_are_read_few_at_a_time() {
+    let (server, node) = node().await;
+    let value = vec![0; (64 << 10) - 36];
+    let requests = (0..64)
+        .map(|key| node.request(key, write(Condition::Absent, u64::from(key), &value).into()))
+        .collect();
+    assert!(node.node.submit_many(requests).await.iter().all(Result::is_ok));
+    let read = || (0..64).map(|key| node.request(key, Command::Read)).collect();
+    assert!(node.node.submit_many(read()).await.iter().all(Result::is_ok));
+    let monitor = server.monitor().unwrap();
+    assert!(node.node.submit_many(read()).await.iter().all(Result::is_ok));
+    let lines = monitor.stop().unwrap();
+    let asked: Vec<usize> = lines.iter().map(|line| line.args.len() - 3).collect();
+    assert_eq!(asked, [16; 4], "a command asks for about a megabyte");
 }
 
 #[tokio::test]
