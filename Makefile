@@ -1,5 +1,5 @@
-# Needs Rust, git, a C linker and make; the tests also need a Redis or Valkey server, which `make test`
-# installs where there is none.
+# Needs Rust, git, make and a C compiler (which links, and builds the cryptography of TLS); the tests also need a Redis
+# or Valkey server that was built with TLS, as those of distributions are: `make test` installs one where there is none.
 
 CARGO ?= cargo
 # How long `make fuzz` stays with each target, `make soak` runs, and `make chaos` stays with each policy.
@@ -34,12 +34,14 @@ server:
 test: server
 	@echo "make test: unit, property, conformance and integration tests, and the examples in the docs"
 	$(CARGO) test --workspace --all-features --locked
+	$(CARGO) test -p sessionring --locked --test without_tls
 	@echo "make test: everything passed"
 
 lint:
 	$(CARGO) fmt --all --check
 	@if [ -f fuzz/Cargo.toml ]; then set -x; $(CARGO) fmt --manifest-path fuzz/Cargo.toml --check; fi
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
+	$(CARGO) clippy -p sessionring --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --all-features --locked
 	@echo "make lint: clean"
 

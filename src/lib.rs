@@ -22,7 +22,9 @@
 //!
 //! # Features
 //!
-//! None yet: everything is always there.
+//! - `tls` (off unless asked for): nodes that are reached over TLS, as `rediss://` addresses say, with the authorities of the
+//!   system, or your own, and client certificates; see `Tls`. Off, because it takes some dozen crates and a C compiler, which a
+//!   ring inside a private network can do without; an address that needs it says so.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -56,6 +58,9 @@ mod simulation;
 
 pub use client::{Builder, SessionRing};
 pub use error::{Error, ErrorKind, Result};
+pub use node::Credentials;
+#[cfg(feature = "tls")]
+pub use node::Tls;
 pub use record::{RingSecret, SealingKeys, SessionData, SessionId, Upgrades};
 pub use resize::{Flow, Forgotten, Phase, Plan, Progress, Resize, Returning, Sample, Stuck};
 pub use ring::NodeId;

@@ -1,9 +1,9 @@
-//! The rule set of docs/operations.md is enough for everything, and nothing in it can be left out.
+//! The rule sets of docs/operations.md are enough for everything, and nothing in them can be left out.
 
 mod support;
 
-use sessionring::{Error, Resize, SessionRing};
-use sessionring_testkit::RedisServer;
+use sessionring::{Credentials, Error, Resize, SessionRing};
+use sessionring_testkit::{Client, RedisServer, Reply};
 use support::{login, logins, nodes};
 
 /// The line of the documentation that begins like this, without it.
@@ -17,18 +17,23 @@ fn documented(beginning: &str) -> String {
 /// What is noticed now and then only: that an idle server has become a replica. `tests/failure.rs` holds the library to it.
 const NOW_AND_THEN: &str = "role";
 
-/// Connects, and does everything that the library can do. What fails without an error of its own answers `None`.
-async fn everything(server: &RedisServer, name: &str) -> Result<(), Option<Error>> {
-    server.command(&["FLUSHALL"]).unwrap();
-    server.command(&["SCRIPT", "FLUSH"]).unwrap();
-    let ring = nodes([server.address_as("app", "password")]).name(name).connect().await?;
-    let done = use_and_change(server, &ring).await;
-    ring.close().await;
-    done
+/// So slowly that an application is faster.
+const SLOWLY: u32 = 1;
+
+/// What fails, and if it has no error of its own, `None`.
+type Done = Result<(), Option<Error>>;
+
+async fn ring(server: &RedisServer, user: &str, name: &str) -> Result<SessionRing, Error> {
+    let credentials = Credentials::new(user, "password");
+    nodes([server.address()]).credentials(credentials).name(name).connect().await
 }
 
-async fn use_and_change(server: &RedisServer, ring: &SessionRing) -> Result<(), Option<Error>> {
-    let sessions = logins(ring);
+/// Connects, founds the ring, and does everything that an application can do, also while others change the ring.
+async fn as_application(server: &RedisServer, name: &str) -> Done {
+    server.command(&["FLUSHALL"]).unwrap();
+    server.command(&["SCRIPT", "FLUSH"]).unwrap();
+    let application = ring(server, "app", name).await?;
+    let sessions = logins(&application);
     let id = sessions.create(&login(1)).await?;
     // The scripts are forgotten in between.
     server.command(&["SCRIPT", "FLUSH"]).unwrap();
@@ -40,20 +45,59 @@ async fn use_and_change(server: &RedisServer, ring: &SessionRing) -> Result<(), 
     sessions.touch(&id).await?;
     sessions.remaining(&id).await?;
 
-    let plan = ring.plan().add("b", "memory:")?;
+    // Batches of writes are counted, where that is allowed.
+    if server.command(&["GET".to_owned(), format!("sessionring:{name}:seq")]).unwrap().text().is_none() {
+        return Err(None);
+    }
+
+    // Carries sessions along, from the server to another node and back.
+    let ids = sessions.create_many(&vec![login(6); 20]).await;
+    let ids = ids.into_iter().collect::<Result<Vec<_>, Error>>()?;
+    let change = nodes([server.address()]).name(name).connect().await?;
+    let other = format!("memory:{name}-{}", server.port());
+    for step in 0..2 {
+        let plan = change.plan();
+        let plan = if step == 0 { plan.add("b", other.as_str())? } else { plan.remove("b")? };
+        let resize = plan.rate(SLOWLY).start().await?;
+        for id in &ids {
+            sessions.set(id, &login(7)).await?;
+            sessions.touch(id).await?;
+        }
+        let resumed = change.resume_resize().await?;
+        drop(resize);
+        if let Some(resumed) = resumed {
+            finish(resumed).await?;
+        }
+    }
+    assert_eq!(sessions.get(&ids[0]).await?, Some(login(7)));
+
+    sessions.delete(&id).await?;
+
+    // A node that lost its memory is taken up again.
+    finish(change.add_node("b", "memory:").await?).await?;
+    server.command(&["FLUSHALL"]).unwrap();
+    for result in sessions.create_many(&vec![login(8); 20]).await {
+        result?;
+    }
+    change.close().await;
+    application.close().await;
+    Ok(())
+}
+
+/// Changes the ring.
+async fn as_operator(server: &RedisServer, name: &str) -> Done {
+    server.command(&["FLUSHALL"]).unwrap();
+    let operator = ring(server, "operator", name).await?;
+    let id = logins(&operator).create(&login(1)).await?;
+    let plan = operator.plan().add("b", "memory:")?;
     if !plan.sample().await?.unavailable.is_empty() {
         return Err(None);
     }
-    // From the server to another node, and back.
     finish(plan.start().await?).await?;
-    finish(ring.remove_node("b").await?).await?;
-    assert_eq!(sessions.get(&id).await?, Some(login(5)));
-
-    sessions.delete(&id).await?;
-    match server.command(&["GET".to_owned(), format!("sessionring:{}:seq", ring.name())]).unwrap().text() {
-        Some(_) => Ok(()),
-        None => Err(Some(sessions.set(&id, &login(1)).await.unwrap_err())),
-    }
+    finish(operator.remove_node("b").await?).await?;
+    assert_eq!(logins(&operator).get(&id).await?, Some(login(1)));
+    operator.close().await;
+    Ok(())
 }
 
 /// Whatever a resize is stuck at will not mend itself here.
@@ -66,27 +110,34 @@ async fn finish(mut resize: Resize) -> Result<(), Error> {
     resize.wait().await
 }
 
-#[tokio::test]
-async fn the_documented_rules_are_enough_and_none_can_be_left_out() {
+fn set(server: &RedisServer, user: &str, rules: &[&str]) {
+    let command = [&["ACL", "SETUSER", user], rules].concat();
+    server.command(&command).unwrap();
+}
+
+/// A server with this user, as the documentation says; and the commands that he is allowed.
+fn server_with(user: &str) -> (RedisServer, Vec<String>) {
     let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
-    let rules = documented("ACL SETUSER app on >password ");
-    let set = |rules: &[&str]| {
-        let command = [&["ACL", "SETUSER", "app"], rules].concat();
-        server.command(&command).unwrap();
-    };
-    set(&["reset", "on", ">password"]);
-    set(&rules.split(' ').collect::<Vec<_>>());
-    everything(&server, "all").await.unwrap();
-    let commands: Vec<&str> = rules.split(' ').filter_map(|rule| rule.strip_prefix('+')).collect();
-    assert!(commands.len() > 10 && commands.contains(&NOW_AND_THEN), "{rules}");
-    for (i, command) in commands.into_iter().enumerate() {
-        if command == NOW_AND_THEN {
-            continue;
-        }
-        set(&[&format!("-{command}")]);
+    let rules = documented(&format!("ACL SETUSER {user} on >password "));
+    set(&server, user, &["reset", "on", ">password"]);
+    set(&server, user, &rules.split(' ').collect::<Vec<_>>());
+    let commands = rules.split(' ').filter_map(|rule| rule.strip_prefix('+'));
+    (server, commands.map(str::to_owned).collect())
+}
+
+/// It works with all of these commands, and without any one of them it does not.
+async fn each_is_needed(
+    server: &RedisServer,
+    user: &str,
+    commands: &[String],
+    work: impl AsyncFn(&RedisServer, &str) -> Done,
+) {
+    work(server, "all").await.unwrap();
+    for (i, command) in commands.iter().enumerate() {
+        set(server, user, &[&format!("-{command}")]);
         // A resize that gets stuck goes on in vain: nobody else uses a ring of this name.
-        let result = everything(&server, &format!("without-{i}")).await;
-        set(&[&format!("+{command}")]);
+        let result = work(server, &format!("without-{i}")).await;
+        set(server, user, &[&format!("+{command}")]);
         match result {
             Ok(()) => panic!("+{command} is not needed"),
             Err(Some(error)) => {
@@ -95,5 +146,45 @@ async fn the_documented_rules_are_enough_and_none_can_be_left_out() {
             Err(None) => {}
         }
     }
-    everything(&server, "all-again").await.unwrap();
+    work(server, "all-again").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_can_do_everything_and_no_rule_can_be_left_out() {
+    let (server, mut commands) = server_with("app");
+    assert!(commands.len() > 10 && commands.iter().any(|command| command == NOW_AND_THEN), "{commands:?}");
+    commands.retain(|command| command != NOW_AND_THEN);
+    each_is_needed(&server, "app", &commands, as_application).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_needs_a_little_more() {
+    let (server, commands) = server_with("operator");
+    let (_, application) = server_with("app");
+    let (shared, more): (Vec<String>, Vec<String>) =
+        commands.into_iter().partition(|command| application.contains(command));
+    assert_eq!(shared, application);
+    assert!(!more.is_empty());
+    each_is_needed(&server, "operator", &more, as_operator).await;
+}
+
+/// What the application's user is not given is what would list the sessions.
+#[tokio::test]
+async fn an_application_cannot_list_sessions() {
+    let (server, _) = server_with("app");
+    let mut client = Client::connect(server.socket_address()).unwrap();
+    client.auth("app", "password").unwrap();
+    for command in [
+        &["SCAN", "0"][..],
+        &["KEYS", "*"],
+        &["RANDOMKEY"],
+        &["EVAL", "return redis.call('SCAN', '0')", "0"],
+        &["MONITOR"],
+        &["FLUSHALL"],
+        &["CONFIG", "GET", "*"],
+        &["ACL", "LIST"],
+    ] {
+        let reply = client.command(command).unwrap();
+        assert!(matches!(&reply, Reply::Error(_)), "{command:?}: {reply:?}");
+    }
 }

@@ -10,6 +10,7 @@ use crate::{
         Unit, lookup,
         memory::{self, Churn, Records},
         requests::{Case, compare},
+        script,
         server_cpu::{self, Executed},
     },
     pairs::{Series, Side},
@@ -56,6 +57,8 @@ pub(crate) struct Tables {
     /// Server CPU of get and set.
     cpu: Vec<(Workload, server_cpu::Compared)>,
     executed: Vec<Executed>,
+    /// What a script costs a server at least, step by step.
+    script: Vec<(&'static str, Spread)>,
     records: Records,
     churn: Churn,
     /// What was not run, and why.
@@ -122,6 +125,7 @@ pub(crate) fn take(lab: &Lab, series: &Series) -> Result<Tables> {
         lookups: lookup::table()?,
         cpu,
         executed: server_cpu::executed(lab, 256, series)?,
+        script: script::steps()?,
         records: memory::records(lab)?,
         churn: memory::churn(lab)?,
         absent,
@@ -246,6 +250,12 @@ impl Tables {
                     "| {name}, {workload} | {command} | {calls:.0} | {per_call:.2} | {per_operation:.2} |"
                 )?;
             }
+        }
+        page.push_str("\nWhat no script can do without: server CPU for each of 48 writes in a batch, on one node alone. ");
+        page.push_str("The last line is the least that a `set` can cost which looks at a record before it replaces it.\n\n");
+        page.push_str("| | µs per write |\n|---|---:|\n");
+        for (title, micros) in &self.script {
+            writeln!(page, "| {title} | {} |", text(micros, Unit::Ratio))?;
         }
         page.push_str(
             "\n## Lookup\n\nThe owner of a 22-byte key among 1,000 nodes, hashing included; the floor is ",

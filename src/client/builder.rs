@@ -10,7 +10,7 @@ use super::{Keeper, SessionRing, Shared};
 use crate::{
     entropy,
     error::{Error, Result},
-    node::{Address, Clocks, Directory, Limits, Node},
+    node::{Address, Clocks, Credentials, Directory, Limits, Node, Tls},
     record::RingSecret,
     ring::{Member, NodeId, Ring, Weight},
     store::{NodeStore, TopologyStore},
@@ -38,6 +38,9 @@ pub struct Builder {
     max_clock_skew: Duration,
     allow_eviction: bool,
     secret: Option<RingSecret>,
+    credentials: Option<Credentials>,
+    node_credentials: Vec<(String, Credentials)>,
+    tls: Option<Tls>,
 }
 
 /// Longer times mean the same, and sums with a point in time stay in range.
@@ -62,6 +65,9 @@ impl Default for Builder {
             max_clock_skew: Duration::from_secs(2),
             allow_eviction: false,
             secret: None,
+            credentials: None,
+            node_credentials: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -77,8 +83,9 @@ impl Builder {
 
     /// Adds a node of weight 1. The **name** is what places sessions and never changes; the address may.
     ///
-    /// Addresses: `redis://[user:password@]host[:port][/database]`, `unix:/path`, or `memory:` for a node inside
-    /// this process (`memory:NAME` is shared by everyone in the process who names it).
+    /// Addresses: `redis://[user:password@]host[:port][/database]`, `rediss://` likewise for TLS (with the cargo feature
+    /// `tls`), `unix:/path`, or `memory:` for a node inside this process (`memory:NAME` is shared by everyone in the process
+    /// who names it). User and password may also be given apart: [`credentials`](Builder::credentials).
     #[must_use]
     pub fn node(self, name: impl Into<String>, address: impl Into<String>) -> Builder {
         self.weighted_node(name, address, 1)
@@ -192,6 +199,36 @@ impl Builder {
         self
     }
 
+    /// Who the application is at every node whose address has no user and password, and for which
+    /// [`node_credentials`](Builder::node_credentials) says nothing else.
+    ///
+    /// Without this, a node whose address is known from the ring alone gets the credentials of a named node on the same
+    /// server, else those of the first named node that has any.
+    #[must_use]
+    pub fn credentials(mut self, credentials: Credentials) -> Builder {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// Who the application is at the node of this name, wherever that is. Counts more than what stands in its address.
+    #[must_use]
+    pub fn node_credentials(mut self, name: impl Into<String>, credentials: Credentials) -> Builder {
+        self.node_credentials.push((name.into(), credentials));
+        self
+    }
+
+    /// Asks for TLS, with these certificates: a node at a plaintext `redis://` address is refused, whether the address is
+    /// named here or comes from the ring. (`unix:` and `memory:` stay inside the machine, and are not.)
+    ///
+    /// Without this, `rediss://` addresses use [`Tls::system_roots`], and `redis://` addresses are allowed beside them.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Builder {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Connects to all nodes at once and checks each of them.
     ///
     /// The first connection ever founds the ring: it needs every node. Later ones go ahead while a node is down;
@@ -251,10 +288,21 @@ impl Builder {
         };
         let contacts = self.nodes.iter().map(|(name, address, _)| parsed((name, address)));
         let contacts = contacts.collect::<Result<Vec<_>>>()?;
+        let routes = self.routes.iter().map(|(name, address)| parsed((name, address)));
+        let routes = routes.collect::<Result<Vec<_>>>()?;
         let timeout = self.limits.connect_timeout;
-        let mut directory = Directory::new(&self.name, contacts, clocks, self.allow_eviction, timeout)?;
-        for (name, address) in &self.routes {
-            let (id, address) = parsed((name, address))?;
+        let mut directory =
+            Directory::new(&self.name, contacts.clone(), clocks, self.allow_eviction, timeout)?;
+        let access = directory.access();
+        self.tls.clone().into_iter().for_each(|tls| access.set_tls(tls));
+        self.credentials.clone().into_iter().for_each(|credentials| access.set_credentials(credentials));
+        for (name, credentials) in &self.node_credentials {
+            access.set_node_credentials(NodeId::new(name.as_str())?, credentials.clone());
+        }
+        for (id, address) in contacts.iter().chain(&routes) {
+            access.check(id, address)?;
+        }
+        for (id, address) in routes {
             directory = directory.route(id, address);
         }
         Ok(directory)
@@ -331,7 +379,7 @@ impl Builder {
     }
 }
 
-/// Without the addresses, which may hold passwords.
+/// Without addresses and credentials, which may hold passwords.
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
@@ -343,6 +391,7 @@ impl fmt::Debug for Builder {
             .field("max_clock_skew", &self.max_clock_skew)
             .field("allow_eviction", &self.allow_eviction)
             .field("secret", &self.secret)
-            .finish()
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::{
     sync::Mutex as AsyncMutex,
@@ -72,7 +73,7 @@ impl Keeper {
         document: Document,
     ) -> Arc<Keeper> {
         let keeper = Arc::new(Keeper {
-            view: ArcSwap::from_pointee(View { document: document.clone(), nodes: Vec::new() }),
+            view: ArcSwap::from_pointee(View { document: document.clone(), nodes: Vec::new(), renewals: 0 }),
             store,
             directory,
             limits,
@@ -87,7 +88,7 @@ impl Keeper {
         // Their gates ask the keeper at once, so it has to be there; but nothing is adopted before the view is whole.
         let adopting = keeper.adopting.lock();
         let nodes = document.members().iter().map(|member| keeper.handle(member, &keeper.limits)).collect();
-        keeper.view.store(Arc::new(View { document, nodes }));
+        keeper.view.store(Arc::new(View { document, nodes, renewals: 0 }));
         drop(adopting);
         keeper
     }
@@ -160,13 +161,52 @@ impl Keeper {
                 .collect();
             let kept = |node: &Node| nodes.iter().any(|other| other.is(node));
             let dropped: Vec<Node> = old.nodes.iter().filter(|node| !kept(node)).cloned().collect();
-            self.view.store(Arc::new(View { document, nodes }));
+            self.view.store(Arc::new(View { document, nodes, renewals: old.renewals }));
             dropped
         };
         for node in dropped {
             tokio::spawn(node.close());
         }
         true
+    }
+
+    /// Opens another connection to every node, beside the one that there is; what is asked from then on goes over it, and
+    /// the old one ends when it has answered everything. A node that does not let us in keeps the old one.
+    pub(crate) async fn reconnect(self: &Arc<Keeper>) -> Result<()> {
+        if self.is_closed() {
+            return Err(Error::new(ErrorKind::Closed, "the ring was closed; connect again"));
+        }
+        let document = self.document();
+        let fresh = document.members().iter().map(|member| {
+            let node = self.handle(member, &self.limits);
+            async move { (member, node.tried().await, node) }
+        });
+        let fresh = join_all(fresh).await;
+        let (mut failed, mut closing) = (None, Vec::with_capacity(fresh.len()));
+        {
+            let _adopting = self.adopting.lock();
+            let view = self.view.load_full();
+            let mut nodes = view.nodes.clone();
+            for (member, tried, node) in fresh {
+                // It may have left the ring meanwhile, or moved.
+                let stays = view.document.member(&member.id).filter(|(_, now)| now.address == member.address);
+                closing.push(match (stays, tried) {
+                    (Some((index, _)), Ok(())) if !self.is_closed() => {
+                        std::mem::replace(&mut nodes[index.get()], node)
+                    }
+                    (Some(_), Err(error)) => {
+                        failed.get_or_insert(error);
+                        node
+                    }
+                    _ => node,
+                });
+            }
+            let (document, renewals) = (view.document.clone(), view.renewals + 1);
+            self.view.store(Arc::new(View { document, nodes, renewals }));
+        }
+        self.directory.renew();
+        join_all(closing.iter().map(Node::close)).await;
+        failed.map_or(Ok(()), Err)
     }
 
     /// A node refused a request of `fence`: brings either side up to date. `Ok` says that it is worth to route the request

@@ -19,9 +19,11 @@ use tokio::time::Instant;
 
 pub use self::builder::Builder;
 pub(crate) use self::keeper::{Keeper, raise_to};
+#[cfg(feature = "tls")]
+use crate::node::Tls;
 use crate::{
     error::Result,
-    node::Node,
+    node::{Access, Credentials, Node},
     protocol::{Command, Outcome},
     record::{Key, Keyspace, RingSecret, SessionId},
     ring::{NodeId, Ring},
@@ -92,6 +94,57 @@ impl SessionRing {
         &self.0.warnings
     }
 
+    /// Who the application is at the nodes from the next connection on: replaces [`Builder::credentials`]. Connections that
+    /// are open stay what they are; [`reconnect`](SessionRing::reconnect) replaces them, too.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use sessionring::{Credentials, SessionRing};
+    /// let ring = SessionRing::builder()
+    ///     .node("a", "memory:") // "redis://10.0.0.1"
+    ///     .credentials(Credentials::new("app", "old"))
+    ///     .connect()
+    ///     .await?;
+    /// // On the servers: ACL SETUSER app >new. Both passwords are good for a while.
+    /// ring.set_credentials(Credentials::new("app", "new"));
+    /// ring.reconnect().await?;
+    /// // On the servers, when all applications have done that: ACL SETUSER app <old.
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_credentials(&self, credentials: Credentials) {
+        self.access().set_credentials(credentials);
+    }
+
+    /// The same for the node of this name: replaces [`Builder::node_credentials`], and what stands in its address.
+    ///
+    /// # Errors
+    /// [`is_configuration`](crate::Error::is_configuration): no node can have that name.
+    pub fn set_node_credentials(&self, name: impl AsRef<str>, credentials: Credentials) -> Result<()> {
+        self.access().set_node_credentials(NodeId::new(name.as_ref())?, credentials);
+        Ok(())
+    }
+
+    /// Which certificates are believed and shown from the next connection on: replaces [`Builder::tls`]. Connections that
+    /// are open stay what they are; [`reconnect`](SessionRing::reconnect) replaces them, too.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn set_tls(&self, tls: Tls) {
+        self.access().set_tls(tls);
+    }
+
+    /// Opens another connection to every node beside the one that there is, moves the traffic over, and lets what is in
+    /// flight on the old ones finish before it closes them. No request fails of it. When it has answered, nothing uses
+    /// credentials and certificates any more that were replaced before, but for a resize that is under way.
+    ///
+    /// # Errors
+    /// That of a node which lets in nobody with what was given last. **It keeps its old connection**, and goes on; all other
+    /// nodes have moved over.
+    pub async fn reconnect(&self) -> Result<()> {
+        self.0.keeper.reconnect().await
+    }
+
     /// Ends the ring, for all its clones: takes no more requests, lets what was submitted finish (at most
     /// until its deadline), and closes the connections. Later requests fail with an error that
     /// [`is_closed`](crate::Error::is_closed).
@@ -107,6 +160,10 @@ impl SessionRing {
     /// Makes the keys of a namespace.
     pub(crate) fn keyspace(&self, namespace: &str) -> Keyspace {
         Keyspace::with_secret(self.name(), namespace, self.0.secret.as_ref())
+    }
+
+    fn access(&self) -> &Access {
+        self.0.keeper.directory().access()
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {

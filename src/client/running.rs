@@ -45,7 +45,7 @@ pub(crate) async fn execute(
 ) -> Result<Outcome> {
     let mut running = Running::new(key, command);
     loop {
-        let (fence, submitted, foreseen) = {
+        let (fence, renewals, submitted, foreseen) = {
             let view = keeper.view();
             let (node, request) = running.request(&view, deadline)?;
             let (fence, submitted) = (request.fence, view.nodes[node].submit(request));
@@ -53,7 +53,7 @@ pub(crate) async fn execute(
                 let (node, request) = view.route(key, send, deadline);
                 view.nodes[node].submit(request)
             });
-            (fence, submitted, foreseen)
+            (fence, view.renewals, submitted, foreseen)
         };
         let mut then = running.answered(submitted.await);
         if let (Then::Continue, Some(foreseen)) = (&then, foreseen)
@@ -67,7 +67,7 @@ pub(crate) async fn execute(
             Then::Continue => {}
             Then::Done(result) => return result,
             Then::Unsent(error) => {
-                if !has_moved_on(keeper, &fence, deadline) {
+                if !has_moved_on(keeper, &fence, renewals, deadline) {
                     return running.unsent(error);
                 }
             }
@@ -115,7 +115,7 @@ pub(crate) async fn execute_many(
                 (i, running, then.unwrap_or_else(|error| Then::Done(Err(error))))
             });
             let mut round = Round::default();
-            round.take(keeper, &view.document.fence(), answered, deadline);
+            round.take(keeper, &view.document.fence(), view.renewals, answered, deadline);
             round.settle(keeper, &view.document.fence(), deadline).await;
             finish(keeper, round, deadline).await
         }
@@ -143,6 +143,7 @@ impl First {
 struct Group {
     node: Node,
     fence: Fence,
+    renewals: u64,
     /// With the place of each among the results.
     running: Vec<(usize, Running)>,
     requests: Vec<Request>,
@@ -164,6 +165,7 @@ impl Round {
         &mut self,
         keeper: &Keeper,
         fence: &Fence,
+        renewals: u64,
         answered: impl Iterator<Item = (usize, Running, Then)>,
         deadline: Instant,
     ) {
@@ -172,7 +174,7 @@ impl Round {
             match then {
                 Then::Done(result) => self.results.push((i, result)),
                 Then::Continue => self.again.push((i, running)),
-                Then::Unsent(error) if !has_moved_on(keeper, fence, deadline) => {
+                Then::Unsent(error) if !has_moved_on(keeper, fence, renewals, deadline) => {
                     self.results.push((i, running.unsent(error)));
                 }
                 Then::Unsent(_) => self.again.push((i, running)),
@@ -202,15 +204,16 @@ async fn finish(keeper: &Arc<Keeper>, mut round: Round, deadline: Instant) -> Ve
     while !round.again.is_empty() {
         let (groups, failed) = route_all(keeper, round.again.drain(..), deadline);
         round.results.extend(failed);
-        let exchanged = groups.into_iter().map(|Group { node, fence, running, requests }| async move {
-            (fence, running, node.submit_many(requests).await)
+        let exchanged = groups.into_iter().map(|group| async move {
+            let Group { node, fence, renewals, running, requests } = group;
+            (fence, renewals, running, node.submit_many(requests).await)
         });
-        for (fence, running, answers) in join_all(exchanged).await {
+        for (fence, renewals, running, answers) in join_all(exchanged).await {
             let answered = running.into_iter().zip(answers).map(|((i, mut running), answer)| {
                 let then = running.answered(answer);
                 (i, running, then)
             });
-            round.take(keeper, &fence, answered, deadline);
+            round.take(keeper, &fence, renewals, answered, deadline);
             round.settle(keeper, &fence, deadline).await;
         }
     }
@@ -227,6 +230,7 @@ fn route_all(
     let group = |node: &Node| Group {
         node: node.clone(),
         fence: view.document.fence(),
+        renewals: view.renewals,
         running: Vec::new(),
         requests: Vec::new(),
     };
@@ -305,9 +309,12 @@ impl Running {
     }
 }
 
-/// Whether the ring is another one since a request was routed, so that its next owner may be well.
-fn has_moved_on(keeper: &Keeper, fence: &Fence, deadline: Instant) -> bool {
-    keeper.view().document.fence() != *fence && Instant::now() < deadline && !keeper.is_closed()
+/// Whether the ring, or the handle of a node, is another one since a request was routed, so that its next owner, or the
+/// next handle, may be well.
+fn has_moved_on(keeper: &Keeper, fence: &Fence, renewals: u64, deadline: Instant) -> bool {
+    let view = keeper.view();
+    let same = view.document.fence() == *fence && view.renewals == renewals;
+    !same && Instant::now() < deadline && !keeper.is_closed()
 }
 
 /// What is known of a request whose answer was lost for this reason.
@@ -320,5 +327,37 @@ fn indeterminate(cause: Option<Error>) -> Error {
     match cause.as_ref().and_then(Error::node) {
         Some(node) => Error::at(ErrorKind::Indeterminate, node, message),
         None => Error::new(ErrorKind::Indeterminate, message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        client::SessionRing,
+        record::{Keyspace, SessionId},
+    };
+
+    #[tokio::test]
+    async fn a_request_that_came_too_late_to_an_old_connection_is_routed_again() {
+        let ring = SessionRing::builder().node("a", "memory:").connect().await.unwrap();
+        let keeper = ring.keeper();
+        let (old, deadline) = (keeper.view_for_long(), Instant::now() + Duration::from_secs(10));
+        let fence = old.document.fence();
+        assert!(!has_moved_on(keeper, &fence, old.renewals, deadline));
+        keeper.reconnect().await.unwrap();
+        let key = Keyspace::new("sessionring", "test").key(&SessionId::generate().unwrap());
+        let (node, request) = Running::new(key, Command::Read).request(&old, deadline).unwrap();
+        let Err(Failure::Unsent(error)) = old.nodes[node].submit(request).await else {
+            panic!("it was sent")
+        };
+        assert!(error.is_closed());
+        assert!(has_moved_on(keeper, &fence, old.renewals, deadline));
+        assert!(!has_moved_on(keeper, &fence, keeper.view().renewals, deadline));
+        assert!(!has_moved_on(keeper, &fence, old.renewals, Instant::now()));
+        ring.close().await;
+        assert!(!has_moved_on(keeper, &fence, old.renewals, deadline));
     }
 }

@@ -15,6 +15,8 @@ use crate::{
 pub(crate) struct View {
     pub(crate) document: Document,
     pub(crate) nodes: Vec<Node>,
+    /// How often handles were replaced while the document stayed the same.
+    pub(crate) renewals: u64,
 }
 
 impl View {

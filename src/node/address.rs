@@ -8,7 +8,7 @@ use crate::{entropy, error::Error};
 pub(crate) enum Address {
     /// `memory:` is a node of its own; `memory:NAME` is shared by everyone in the process who names it.
     Memory(Option<String>),
-    /// `redis://[user:password@]host[:port][/database]`, or `unix:` and a path.
+    /// `redis://[user:password@]host[:port][/database]`, `rediss://` likewise, or `unix:` and a path.
     Redis(Box<RedisAddress>),
     /// `sim:NAME`: a server of the simulation.
     #[cfg(test)]
@@ -28,7 +28,7 @@ impl Address {
         RedisAddress::parse(text).map(|address| Address::Redis(Box::new(address))).map_err(|reason| {
             Error::configuration(format!(
                 "the address does not parse: {reason}; write redis://[user:password@]host[:port][/database], \
-                 unix:/path/to/socket, or memory:"
+                 rediss:// for TLS, unix:/path/to/socket, or memory:"
             ))
         })
     }
@@ -65,6 +65,9 @@ mod tests {
             ("redis://app:s%3Acret@[::1]:7000", "redis://[::1]:7000"),
             ("redis://:pw@10.0.0.1/3", "redis://10.0.0.1:6379/3"),
             ("valkey://Cache.internal", "redis://Cache.internal:6379"),
+            ("rediss://app:s%3Acret@[::1]:7000/2", "rediss://[::1]:7000/2"),
+            ("valkeys://cache.internal", "rediss://cache.internal:6379"),
+            ("REDISS://cache.internal", "rediss://cache.internal:6379"),
             ("unix:/run/my%20redis%25.sock?user=u&pass=hunter2&db=2", "unix:/run/my%20redis%25.sock?db=2"),
             ("redis+unix:///run/redis.sock", "unix:/run/redis.sock"),
             ("memory:a", "memory:a"),
@@ -75,7 +78,7 @@ mod tests {
             assert_eq!(again.without_credentials(), public);
             if let (Address::Redis(a), Address::Redis(b)) = (&parsed, &again) {
                 assert!(a.is_same_server(b) && a.to_string() == b.to_string());
-                assert!(!b.has_credentials());
+                assert!(b.credentials().is_none());
             }
         }
     }
@@ -96,6 +99,7 @@ mod tests {
             "redis://127.0.0.1:7000/3",
             "redis://app:s%3Acret@[::1]:7000",
             "valkey://cache.internal",
+            "rediss://cache.internal:6380",
             "unix:/run/redis.sock",
             "memory:",
             "memory:a",
@@ -115,6 +119,8 @@ mod tests {
             "redis://h/zero",
             "redis://0.0.0.0",
             "redis://u:hunter2@h:x",
+            "rediss://u:hunter2@h/#insecure",
+            "rediss://u:hunter2@h/#other",
             "unix:/run/redis.sock?user=u?pass=hunter2&protocol=x",
             "unix:/run/redis.sock?protocol=x?pass=hunter2",
         ] {

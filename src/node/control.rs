@@ -3,15 +3,15 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::{
     task::JoinHandle,
     time::{Instant, timeout},
 };
 
 use super::{
-    Address, AnyTransport, Clocks, Connection, Hello, Link, MemoryServer, MemoryTransport, RedisTransport,
-    Survey, Surveyed, Transport, redis::RedisAddress,
+    Access, Address, AnyTransport, Clocks, Connection, Hello, Link, MemoryServer, MemoryTransport,
+    RedisTransport, Survey, Surveyed, Transport,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -209,7 +209,8 @@ impl<T: Transport> ControlNode<T> {
                     state.open = None;
                 }
                 let message = format!(
-                    "no answer within {} ms; check host and port, and that it is Redis without TLS",
+                    "no answer within {} ms; check host and port, and that it is Redis, without TLS behind redis:// and \
+                     with it behind rediss://",
                     self.timeout.as_millis()
                 );
                 Err(Error::at(ErrorKind::Unavailable, &self.id, message))
@@ -229,8 +230,7 @@ pub(crate) struct Directory {
     clocks: Clocks,
     allow_eviction: bool,
     timeout: Duration,
-    /// Nodes that the application named, with the credentials that it uses there.
-    contacts: RwLock<Vec<(NodeId, Address)>>,
+    access: Arc<Access>,
     /// Nodes that this application reaches at another address than everybody else.
     routes: BTreeMap<NodeId, Address>,
     /// Connections of the control plane.
@@ -253,16 +253,15 @@ impl Directory {
         timeout: Duration,
     ) -> Result<Directory, Error> {
         let named = |(id, address): (NodeId, Address)| Ok((id, address.named()?));
-        let contacts = contacts.into_iter().map(named).collect::<Result<_, Error>>()?;
+        let contacts = contacts.into_iter().map(named).collect::<Result<Vec<_>, Error>>()?;
         let keys = Arc::new(MetaKeys::new(ring));
         let (routes, servers) = (BTreeMap::new(), Mutex::default());
-        let contacts: Vec<_> = contacts;
         let directory = Directory {
             keys,
             clocks,
             allow_eviction,
             timeout,
-            contacts: RwLock::new(contacts.clone()),
+            access: Access::of(contacts.clone()),
             routes,
             ways: Mutex::default(),
             servers,
@@ -275,12 +274,11 @@ impl Directory {
 
     /// Another node that the application names, and how it is reached; answers the address that a document may hold.
     pub(crate) fn learn(&self, id: &NodeId, address: Address) -> Result<String, Error> {
+        self.access.check(id, &address)?;
         let address = address.named()?;
         self.keep(&address);
         let public = address.without_credentials();
-        let mut contacts = self.contacts.write();
-        contacts.retain(|(known, _)| known != id);
-        contacts.push((id.clone(), address));
+        self.access.learn(id, address);
         Ok(public)
     }
 
@@ -308,7 +306,12 @@ impl Directory {
 
     /// The nodes that the application was given, with their addresses as a document may hold them.
     pub(crate) fn contacts(&self) -> Vec<(NodeId, String)> {
-        self.contacts.read().iter().map(|(id, address)| (id.clone(), address.without_credentials())).collect()
+        let contacts = self.access.contacts().into_iter();
+        contacts.map(|(id, address)| (id, address.without_credentials())).collect()
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
     }
 
     pub(crate) fn clocks(&self) -> &Clocks {
@@ -334,14 +337,9 @@ impl Directory {
                 let transport = super::simulated::SimulatedTransport { id, server, process, keys, clocks };
                 AnyTransport::Simulated(transport)
             }
-            Address::Redis(mut address) => {
-                if !address.has_credentials()
-                    && let Some(known) = self.credentials(&id, &address)
-                {
-                    *address = address.with_credentials_of(&known);
-                }
-                let allow_eviction = self.allow_eviction;
-                AnyTransport::Redis(RedisTransport { id, address, keys, clocks, allow_eviction })
+            Address::Redis(address) => {
+                let (access, allow_eviction) = (self.access.clone(), self.allow_eviction);
+                AnyTransport::Redis(RedisTransport { id, address, access, keys, clocks, allow_eviction })
             }
         })
     }
@@ -356,6 +354,11 @@ impl Directory {
         Ok(self.ways.lock().entry(at).or_insert(way).clone())
     }
 
+    /// The next command of the control plane goes over a new connection, whichever node it is for.
+    pub(crate) fn renew(&self) {
+        self.ways.lock().clear();
+    }
+
     /// A way to a node that nobody else uses: for a scan, which ends with its connection.
     pub(crate) fn control_alone(&self, id: &NodeId, address: &str) -> Result<ControlNode, Error> {
         let transport = self.transport(id, address)?;
@@ -365,21 +368,6 @@ impl Directory {
     /// Closes the connections of the control plane that were not used for so long.
     pub(crate) fn rest(&self, idle: Duration) {
         self.ways.lock().retain(|_, way| Arc::strong_count(way) > 1 || way.last_used.lock().elapsed() < idle);
-    }
-
-    /// Who we are at a node: as at the contact point of that name, else as at one on the same server, else as at the
-    /// first that asks for credentials.
-    fn credentials(&self, id: &NodeId, address: &RedisAddress) -> Option<RedisAddress> {
-        let contacts = self.contacts.read();
-        let known = || {
-            contacts.iter().filter_map(|(id, address)| match address {
-                Address::Redis(address) if address.has_credentials() => Some((id, &**address)),
-                _ => None,
-            })
-        };
-        let same_name = known().find(|(name, _)| *name == id);
-        let same_server = || known().find(|(_, other)| other.is_same_server(address));
-        same_name.or_else(same_server).or_else(|| known().next()).map(|(_, address)| address.clone())
     }
 
     fn server(&self, name: &str) -> Arc<MemoryServer> {

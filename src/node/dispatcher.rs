@@ -138,8 +138,8 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
                     self.landed(connection, landed);
                 }
                 Event::Changed(change) => {
-                    if let Change::Connected(..) = change {
-                        self.inbox.has_tried();
+                    if let Change::Connected(connected, ..) = &change {
+                        self.inbox.has_tried(connected.as_ref().map(drop).map_err(Error::clone));
                     }
                     self.change(change);
                 }

@@ -6,6 +6,7 @@
 //! - `flight`: what travels together, from the queue to the answers
 //! - `backoff`, `admission`, `clocks`: when to connect again, whether the node belongs to the ring, whether its clock
 //!   agrees
+//! - `access`, `credentials`, `tls`: who we are at the nodes, and how they prove who they are
 //! - `control`: connections of the control plane, and how to reach nodes
 //! - `memory`: the in-memory node, which executes `protocol::apply` itself
 //! - `redis`: the real node; the only place that names the driver
@@ -16,12 +17,14 @@
 //!                         └─ reconnects, fails what waits past its deadline
 //! ```
 
+mod access;
 mod address;
 mod admission;
 mod any;
 mod backoff;
 mod clocks;
 mod control;
+mod credentials;
 mod dispatcher;
 mod flight;
 mod gate;
@@ -34,6 +37,11 @@ mod redis;
 pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "without_tls.rs"]
+mod tls;
 
 use std::{
     future::Future,
@@ -44,10 +52,16 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
+pub use self::credentials::Credentials;
 #[cfg(test)]
 pub(crate) use self::memory::Contents;
 use self::queue::{Group, Inbox, Queue, Rejected, Reply, Waiting};
+#[cfg(feature = "tls")]
+pub use self::tls::Tls;
+#[cfg(not(feature = "tls"))]
+pub(crate) use self::tls::Tls;
 pub(crate) use self::{
+    access::Access,
     address::Address,
     admission::{check_owner, refused},
     any::AnyTransport,
@@ -58,6 +72,7 @@ pub(crate) use self::{
     memory::{MemoryServer, MemoryTransport},
     queue::Request,
     redis::{RedisTransport, raw},
+    tls::explain,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -264,8 +279,8 @@ pub(crate) struct Node(Arc<Handle>);
 struct Handle {
     id: NodeId,
     queue: Arc<Queue>,
-    /// Whether the first attempt to connect has ended; closed when the dispatcher has.
-    progress: watch::Receiver<bool>,
+    /// How the first attempt to connect has ended; closed when the dispatcher has.
+    progress: watch::Receiver<Option<Result<(), Error>>>,
 }
 
 impl Node {
@@ -325,12 +340,12 @@ impl Node {
         async move { while progress.changed().await.is_ok() {} }
     }
 
-    /// Waits until the first attempt to connect has ended, well or not.
-    pub(crate) fn tried(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// Waits until the first attempt to connect has ended; says how.
+    pub(crate) fn tried(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let mut progress = self.0.progress.clone();
         async move {
-            // An error: the dispatcher has ended.
-            let _ = progress.wait_for(|tried| *tried).await;
+            let tried = progress.wait_for(Option::is_some).await.map(|tried| tried.clone());
+            tried.ok().flatten().unwrap_or_else(|| Err(Error::new(ErrorKind::Closed, ENDED)))
         }
     }
 

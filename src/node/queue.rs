@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{Answer, Failure, Kind, Limits};
 use crate::{
+    error::Error,
     protocol::{Command, Outcome, Scope},
     record::Key,
     topology::Fence,
@@ -190,20 +191,24 @@ impl State {
 /// The dispatcher's end of a queue.
 pub(crate) struct Inbox {
     queue: Arc<Queue>,
-    /// Whether the first attempt to connect has ended. When this is dropped, the dispatcher has ended.
-    tried: watch::Sender<bool>,
+    /// How the first attempt to connect has ended. When this is dropped, the dispatcher has ended.
+    tried: watch::Sender<Option<Result<(), Error>>>,
 }
 
 impl Inbox {
     /// The inbox of this queue, and what knows when it is gone.
-    pub(super) fn new(queue: Arc<Queue>) -> (Inbox, watch::Receiver<bool>) {
-        let (tried, progress) = watch::channel(false);
+    pub(super) fn new(queue: Arc<Queue>) -> (Inbox, watch::Receiver<Option<Result<(), Error>>>) {
+        let (tried, progress) = watch::channel(None);
         (Inbox { queue, tried }, progress)
     }
 
-    /// The first attempt to connect has ended, well or not.
-    pub(super) fn has_tried(&self) {
-        self.tried.send_if_modified(|tried| !std::mem::replace(tried, true));
+    /// An attempt to connect has ended like this. The first one counts.
+    pub(super) fn has_tried(&self, result: Result<(), Error>) {
+        self.tried.send_if_modified(|tried| {
+            let first = tried.is_none();
+            tried.get_or_insert(result);
+            first
+        });
     }
 
     /// Ready when there is something to [`take`](Inbox::take): in a lane that is wanted, or with a deadline before the alarm;

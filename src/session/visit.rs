@@ -22,7 +22,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// visit. Values outside are brought to the nearest one, and what is not a number counts as 0.
     #[must_use]
     pub fn slide_after(self, share: f64) -> Sessions<T> {
-        self.with(|options| options.slide_after = if share > 0.0 { share.min(1.0) } else { 0.0 })
+        let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
+        self.with(|options| options.slide_after = share)
     }
 }
 

@@ -40,6 +40,11 @@ pub enum Error {
         /// What was wrong with them.
         what: String,
     },
+    /// A certificate could not be made.
+    Certificate {
+        /// Why.
+        what: String,
+    },
     /// The server answered with an error where an answer was needed.
     Reply {
         /// The server's text, for example `ERR unknown command`.
@@ -55,6 +60,10 @@ impl Error {
 
     pub(crate) fn protocol(what: impl Into<String>) -> Error {
         Error::Protocol { what: what.into() }
+    }
+
+    pub(crate) fn certificate(error: impl fmt::Display) -> Error {
+        Error::Certificate { what: error.to_string() }
     }
 
     pub(crate) fn timeout(what: impl Into<String>) -> Error {
@@ -81,6 +90,7 @@ impl fmt::Display for Error {
             Error::NotRunning => write!(f, "the server is not running"),
             Error::Timeout { what } => write!(f, "waited in vain for {what}"),
             Error::Protocol { what } => write!(f, "not a Redis reply: {what}"),
+            Error::Certificate { what } => write!(f, "no certificate: {what}"),
             Error::Reply { text } => write!(f, "the server answered: {text}"),
         }
     }

@@ -3,6 +3,7 @@
 //! - [`RedisServer`] starts a Redis or Valkey server of its own: a free port, a temporary folder, ended and
 //!   cleaned up on drop. It can be killed, stopped, restarted with its data, without it or from an old dump.
 //! - [`FaultProxy`] stands in front of a server and cuts, delays, holds back, swallows and counts.
+//! - [`Authority`] issues certificates, for [servers with TLS](RedisServerBuilder::tls) and for clients that show one.
 //! - [`FakeServer`] listens like a server and answers whatever a script says.
 //! - [`Client`] is a small blocking client, so that a test can look at a server with other eyes than the
 //!   library's. [`Monitor`] says which commands really arrived there.
@@ -30,6 +31,7 @@
 //! Unix only, like the servers.
 
 mod acceptor;
+mod certificates;
 mod error;
 mod fake;
 mod monitor;
@@ -39,6 +41,7 @@ mod resp;
 mod server;
 mod watchdog;
 
+pub use certificates::{Authority, Identity};
 pub use error::{Error, Result};
 pub use fake::{FakeServer, Script};
 pub use monitor::{Monitor, MonitorLine};

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::port::Port;
 use crate::watchdog::Watchdog;
-use crate::{Client, Error, Monitor, Reply, Result, lock};
+use crate::{Authority, Client, Error, Identity, Monitor, Reply, Result, lock};
 
 /// How long a server may take to answer, to end or to catch up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -74,6 +74,15 @@ pub struct RedisServerBuilder {
     password: Option<String>,
     cluster: bool,
     own_default_user: bool,
+    tls: Option<Tls>,
+}
+
+/// How a server with TLS proves who it is, and whom it lets in.
+#[derive(Debug, Clone)]
+struct Tls {
+    identity: Identity,
+    authority: String,
+    wants_certificates: bool,
 }
 
 impl RedisServerBuilder {
@@ -107,6 +116,19 @@ impl RedisServerBuilder {
         self.config("cluster-enabled", "yes")
     }
 
+    /// Listens with TLS, too, on [a port of its own](RedisServer::tls_port), and shows this certificate there.
+    pub fn tls(mut self, authority: &Authority, identity: &Identity) -> Self {
+        let (identity, authority) = (identity.clone(), authority.certificate());
+        self.tls = Some(Tls { identity, authority, wants_certificates: false });
+        self
+    }
+
+    /// Lets in over TLS only who shows a certificate of the authority (mutual TLS). After [`tls`](RedisServerBuilder::tls).
+    pub fn client_certificates(mut self) -> Self {
+        self.tls.iter_mut().for_each(|tls| tls.wants_certificates = true);
+        self
+    }
+
     /// A replica of `primary`. See [`RedisServer::wait_for_link`].
     pub fn replica_of(mut self, primary: &RedisServer) -> Self {
         if let Some(password) = &primary.builder.password {
@@ -128,9 +150,14 @@ impl RedisServerBuilder {
             .map_err(Error::io("make a temporary folder"))?;
         let watchdog = Watchdog::start(dir.path())?;
         let port = Port::reserve(self.cluster)?;
+        let tls_port = self.tls.as_ref().map(|_| Port::reserve(false)).transpose()?;
         let recent = major_version(&program)? >= 7;
         let process = Mutex::new(Process { child: None, watchdog });
-        let mut server = RedisServer { builder: self, program, recent, port, process, dir };
+        let mut server = RedisServer { builder: self, program, recent, port, tls_port, process, dir };
+        if let Some(tls) = &server.builder.tls {
+            fs::write(server.authority_path(), &tls.authority).map_err(Error::io("write the authority"))?;
+            server.write_identity(&tls.identity)?;
+        }
         let deadline = Instant::now() + PATIENCE;
         loop {
             server.write_config()?;
@@ -144,6 +171,7 @@ impl RedisServerBuilder {
                 Spawned::PortTaken => drop(process),
             }
             server.port = Port::reserve(server.builder.cluster)?;
+            server.tls_port = server.builder.tls.as_ref().map(|_| Port::reserve(false)).transpose()?;
         }
     }
 }
@@ -180,6 +208,7 @@ pub struct RedisServer {
     /// Version 7 or later.
     recent: bool,
     port: Port,
+    tls_port: Option<Port>,
     process: Mutex<Process>,
     // Removed last.
     dir: TempDir,
@@ -243,6 +272,37 @@ impl RedisServer {
     #[must_use]
     pub fn address(&self) -> String {
         format!("redis://{}", self.socket_address())
+    }
+
+    /// The port with TLS; 0 where there is none.
+    #[must_use]
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port.as_ref().map_or(0, Port::number)
+    }
+
+    /// `rediss://127.0.0.1:PORT`
+    #[must_use]
+    pub fn tls_address(&self) -> String {
+        format!("rediss://{}:{}", Ipv4Addr::LOCALHOST, self.tls_port())
+    }
+
+    /// Shows another certificate to whoever connects from now on.
+    ///
+    /// # Errors
+    /// See [`command`](RedisServer::command).
+    pub fn set_identity(&self, identity: &Identity) -> Result<()> {
+        self.write_identity(identity)?;
+        // Naming the files again makes the server read them.
+        self.config_set("tls-cert-file", &self.certificate_path().to_string_lossy())
+    }
+
+    /// Trusts other authorities (PEM text of one or more) when clients show certificates from now on.
+    ///
+    /// # Errors
+    /// See [`command`](RedisServer::command).
+    pub fn set_authority(&self, certificates: &str) -> Result<()> {
+        fs::write(self.authority_path(), certificates).map_err(Error::io("write the authority"))?;
+        self.config_set("tls-ca-cert-file", &self.authority_path().to_string_lossy())
     }
 
     /// `redis://USER:PASSWORD@127.0.0.1:PORT`; both must be made of characters that a URL allows there.
@@ -444,7 +504,14 @@ impl RedisServer {
         let entries = fs::read_dir(self.dir()).map_err(Error::io("read the server's folder"))?;
         for entry in entries {
             let path = entry.map_err(Error::io("read the server's folder"))?.path();
-            if path == self.log_path() || path == self.config_path() {
+            let kept = [
+                self.log_path(),
+                self.config_path(),
+                self.authority_path(),
+                self.certificate_path(),
+                self.key_path(),
+            ];
+            if kept.contains(&path) {
                 continue;
             }
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -459,6 +526,24 @@ impl RedisServer {
 
     fn config_path(&self) -> PathBuf {
         self.dir().join("server.conf")
+    }
+
+    fn authority_path(&self) -> PathBuf {
+        self.dir().join("authority.pem")
+    }
+
+    fn certificate_path(&self) -> PathBuf {
+        self.dir().join("certificate.pem")
+    }
+
+    fn key_path(&self) -> PathBuf {
+        self.dir().join("key.pem")
+    }
+
+    fn write_identity(&self, identity: &Identity) -> Result<()> {
+        let written = fs::write(self.certificate_path(), &identity.certificate)
+            .and_then(|()| fs::write(self.key_path(), &identity.key));
+        written.map_err(Error::io("write the certificate"))
     }
 
     fn dump_path(&self) -> PathBuf {
@@ -477,6 +562,16 @@ impl RedisServer {
         ];
         if self.recent {
             lines.push("enable-debug-command local".into());
+        }
+        if let Some(tls) = &self.builder.tls {
+            let file = |path: PathBuf| quoted(&path.to_string_lossy());
+            lines.extend([
+                format!("tls-port {}", self.tls_port()),
+                format!("tls-cert-file {}", file(self.certificate_path())),
+                format!("tls-key-file {}", file(self.key_path())),
+                format!("tls-ca-cert-file {}", file(self.authority_path())),
+                format!("tls-auth-clients {}", if tls.wants_certificates { "yes" } else { "no" }),
+            ]);
         }
         lines.extend(self.builder.config.iter().cloned());
         lines.push(String::new());

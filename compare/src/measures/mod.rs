@@ -3,6 +3,7 @@
 pub(crate) mod lookup;
 pub(crate) mod memory;
 pub(crate) mod requests;
+pub(crate) mod script;
 pub(crate) mod server_cpu;
 
 use crate::{

@@ -1,10 +1,13 @@
 //! What the server's errors mean to us.
 
+use std::{error::Error as StdError, sync::Arc};
+
 use redis::{RedisError, ServerError};
 
+use super::RedisAddress;
 use crate::{
     error::{Error, ErrorKind},
-    node::{BatchReply, Failure},
+    node::{BatchReply, Failure, explain},
     protocol::Outcome,
     ring::NodeId,
 };
@@ -112,6 +115,29 @@ fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
     Error::at(kind, id, format!("{advice} ({})", said.trim()))
 }
 
+/// No connection came about.
+pub(super) fn of_opening(id: &NodeId, place: &RedisAddress, error: &std::io::Error) -> Error {
+    match explain(error) {
+        Some(why) => Error::at(ErrorKind::Configuration, id, format!("no connection to {place}: {why}")),
+        None => Error::at(ErrorKind::Unavailable, id, format!("no connection to {place}: {error}")),
+    }
+}
+
+/// An error of the connection before anything was answered.
+pub(super) fn of_login(id: &NodeId, place: &str, error: &RedisError) -> Error {
+    // A server that wants a certificate says so only now.
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<Arc<dyn StdError + Send + Sync>>());
+    if let Some(why) = cause.and_then(|cause| explain(&**cause)) {
+        return Error::at(ErrorKind::Configuration, id, format!("no connection to {place}: {why}"));
+    }
+    let broke = of_connection(id, place, error);
+    if error.is_connection_dropped() {
+        let message = format!("{}; if the server speaks TLS there, write rediss://", broke.message());
+        return Error::at(broke.kind(), id, message);
+    }
+    broke
+}
+
 /// An error of the connection itself, before or during an exchange.
 pub(super) fn of_connection(id: &NodeId, place: &str, error: &RedisError) -> Error {
     use redis::ErrorKind as Kind;
@@ -124,7 +150,10 @@ pub(super) fn of_connection(id: &NodeId, place: &str, error: &RedisError) -> Err
         Kind::AuthenticationFailed => Error::at(
             ErrorKind::Configuration,
             id,
-            format!("the server at {place} refuses this user or password; check the address"),
+            format!(
+                "the server at {place} refuses this user or password; check the address, or the \
+                 credentials given apart from it"
+            ),
         ),
         Kind::Server(_) | Kind::Extension => {
             let code = error.code().unwrap_or("ERR");

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    node::{Clocks, Connection, Driver, Failure, Hello, Transport, run},
+    node::{Access, Clocks, Connection, Driver, Failure, Hello, Transport, run},
     record::Millis,
     ring::{NodeId, Token},
     topology::MetaKeys,
@@ -32,6 +32,7 @@ const OLDEST: (u32, u32) = (6, 2);
 pub(crate) struct RedisTransport {
     pub(crate) id: NodeId,
     pub(crate) address: Box<RedisAddress>,
+    pub(crate) access: Arc<Access>,
     pub(crate) keys: Arc<MetaKeys>,
     pub(crate) clocks: Clocks,
     pub(crate) allow_eviction: bool,
@@ -41,16 +42,17 @@ impl Transport for RedisTransport {
     type Link = RedisLink;
 
     async fn connect(self) -> Result<Connection<RedisLink>, Error> {
-        let place = self.address.to_string();
-        let broken = |error: std::io::Error| {
-            let message = format!("no connection to {place}: {error}");
-            Error::at(ErrorKind::Unavailable, &self.id, message)
-        };
+        let broken = |error: std::io::Error| failure::of_opening(&self.id, &self.address, &error);
+        // Before anything is sent.
+        let tls = self.access.tls(&self.id, &self.address)?;
         match &self.address.place {
-            Place::Tcp(host, port) => {
+            Place::Tls(host, port) | Place::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(broken)?;
                 stream.set_nodelay(true).map_err(broken)?;
-                self.greet(stream).await
+                match tls {
+                    Some(tls) => self.greet(tls.secure(host, stream).await.map_err(broken)?).await,
+                    None => self.greet(stream).await,
+                }
             }
             #[cfg(unix)]
             Place::Unix(path) => {
@@ -68,10 +70,10 @@ impl RedisTransport {
     {
         let place = self.address.to_string();
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let (connection, driver) =
-            MultiplexedConnection::new_with_config(&self.address.login, stream, config)
-                .await
-                .map_err(|error| failure::of_connection(&self.id, &place, &error))?;
+        let login = self.address.login(self.access.credentials(&self.id, &self.address).as_ref());
+        let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
+            .await
+            .map_err(|error| failure::of_login(&self.id, &place, &error))?;
         let (open, closed) = watch::channel(());
         let mut driver: Driver = Box::pin(async move {
             driver.await;

@@ -39,6 +39,7 @@ pub(crate) fn greeting(id: &NodeId, info: &[u8], time: &[u8], other: u64) -> Res
     let transport = RedisTransport {
         id: id.clone(),
         address: Box::new(RedisAddress::parse("redis://127.0.0.1").map_err(Error::configuration)?),
+        access: Arc::default(),
         keys: Arc::new(MetaKeys::new("raw")),
         clocks: clocks.clone(),
         allow_eviction: false,

@@ -15,7 +15,12 @@ fn directory(contacts: &[(&str, &str)]) -> Directory {
 /// User and password with which a node is greeted.
 fn login(directory: &Directory, name: &str, address: &str) -> String {
     match directory.transport(&node_id(name), address).unwrap() {
-        AnyTransport::Redis(transport) => transport.address.credentials(),
+        AnyTransport::Redis(transport) => {
+            match directory.access().credentials(&transport.id, &transport.address) {
+                Some(login) => format!("{}:{}", login.user().unwrap_or_default(), login.secret()),
+                None => "nobody".into(),
+            }
+        }
         AnyTransport::Memory(_) | AnyTransport::Simulated(_) => "memory".into(),
     }
 }
@@ -50,6 +55,47 @@ async fn a_route_goes_before_the_document_and_has_its_own_credentials_or_the_kno
     assert_eq!(login(&routed, "a", "redis://h1:1"), "alice:pa");
     assert_eq!(login(&route("redis://tom:pt@tunnel:5"), "a", "redis://h1:1"), "tom:pt");
     assert_eq!(login(&routed, "b", "redis://h1:1"), "alice:pa");
+}
+
+#[tokio::test]
+async fn credentials_given_apart_go_from_the_particular_to_the_general() {
+    let directory =
+        directory(&[("a", "redis://alice:pa@h1:1"), ("b", "redis://h2:2"), ("c", "redis://h3:3")]);
+    let login = |name, address| login(&directory, name, address);
+    let access = directory.access();
+    access.set_credentials(Credentials::new("app", "pw"));
+    access.set_node_credentials(node_id("c"), Credentials::password("pc"));
+    assert_eq!(login("a", "redis://h1:1"), "alice:pa");
+    assert_eq!(login("b", "redis://h2:2"), "app:pw");
+    assert_eq!(login("c", "redis://h3:3"), ":pc");
+    // Neither the same server nor the first contact lends its own any more.
+    assert_eq!(login("new", "redis://h1:1"), "app:pw");
+    assert_eq!(login("new", "redis://elsewhere:9"), "app:pw");
+    // What is replaced counts from the next connection on.
+    access.set_credentials(Credentials::new("app", "new"));
+    access.set_node_credentials(node_id("a"), Credentials::new("alice", "new"));
+    assert_eq!(login("b", "redis://h2:2"), "app:new");
+    assert_eq!(login("a", "redis://h1:1"), "alice:new");
+}
+
+#[tokio::test]
+async fn what_was_given_for_tls_is_never_lent_to_plaintext() {
+    let directory = directory(&[("a", "rediss://alice:pa@h1:1"), ("b", "redis://h2:2")]);
+    let login = |name, address| login(&directory, name, address);
+    assert_eq!(login("new", "rediss://elsewhere:9"), "alice:pa");
+    assert_eq!(login("new", "redis://elsewhere:9"), "nobody");
+    assert_eq!(login("a", "redis://elsewhere:9"), "nobody");
+    assert_eq!(login("b", "redis://h2:2"), "nobody");
+}
+
+#[tokio::test]
+async fn debug_shows_no_credentials() {
+    let directory = directory(&[("a", "redis://alice:hunter2@h1:1")]);
+    directory.access().set_credentials(Credentials::new("app", "hunter2"));
+    directory.access().set_node_credentials(node_id("b"), Credentials::password("hunter2"));
+    let transport = directory.transport(&node_id("a"), "redis://h1:1").unwrap();
+    let shown = format!("{:?} {transport:?}", directory.access());
+    assert!(shown.contains("h1:1") && !shown.contains("hunter2"), "{shown}");
 }
 
 #[tokio::test]

@@ -69,6 +69,7 @@ impl TestNode {
             Address::Redis(address) => AnyTransport::Redis(RedisTransport {
                 id: id.clone(),
                 address,
+                access: Arc::default(),
                 keys: keys.clone(),
                 clocks: clocks.clone(),
                 allow_eviction: false,
@@ -85,7 +86,7 @@ impl TestNode {
         }
         let (node, inbox) = Node::new(id, &limits);
         Dispatcher::spawn(&node, inbox, limits, transport, Unguarded);
-        node.tried().await;
+        node.tried().await.unwrap();
         TestNode { node, keyspace: Keyspace::new(ring, "test"), fence, keys }
     }
 
