@@ -25,7 +25,7 @@ use crate::{
     error::Result,
     node::{Access, Credentials, Node},
     protocol::{Command, Outcome},
-    record::{Key, SessionId},
+    record::{Key, Keyspace, RingSecret, SessionId},
     ring::{NodeId, Ring},
     topology::Epoch,
 };
@@ -54,6 +54,7 @@ struct Shared {
     keeper: Arc<Keeper>,
     request_timeout: Duration,
     max_clock_skew: Duration,
+    secret: Option<RingSecret>,
     /// The number of the next write. Starts at random, so that no two clients use the same ones.
     operations: AtomicU64,
     warnings: Vec<String>,
@@ -83,7 +84,8 @@ impl SessionRing {
     /// The node that holds the session of this id, in whatever namespace.
     pub fn owner(&self, id: &SessionId) -> NodeId {
         let view = self.0.keeper.view();
-        view.id(view.document.tenure(id.token()).owner).clone()
+        let token = self.0.secret.as_ref().map_or_else(|| id.token(), |secret| secret.token(id));
+        view.id(view.document.tenure(token).owner).clone()
     }
 
     /// Where the nodes named to the [`Builder`] differed from the ring as it was found. They are only where the ring was
@@ -153,6 +155,11 @@ impl SessionRing {
     /// The name of the ring.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Makes the keys of a namespace.
+    pub(crate) fn keyspace(&self, namespace: &str) -> Keyspace {
+        Keyspace::with_secret(self.name(), namespace, self.0.secret.as_ref())
     }
 
     fn access(&self) -> &Access {
