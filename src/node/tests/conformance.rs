@@ -428,6 +428,20 @@ async fn a_key_of_another_type_gives_way_to_a_log_out_only() {
 }
 
 #[tokio::test]
+async fn nothing_goes_beyond_the_last_version() {
+    let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+    let node = TestNode::connect("last", &server.address(), Limits::default()).await;
+    let last = (1 << 53) - 1;
+    let record = super::write(Condition::Live, 1, b"").header(last, now() + HOUR, EPOCH).encode().to_vec();
+    server.command(&[&b"SET"[..], node.key(1).as_bytes(), &record]).unwrap();
+    let write = |condition| super::write(condition, 2, b"more").into();
+    for command in [write(Condition::Live), write(Condition::Version(last)), Command::Touch(HOUR)] {
+        assert_eq!(node.run(1, command).await.unwrap(), Outcome::Unexpected(record.clone()));
+    }
+    assert!(matches!(node.run(1, Command::Delete(delete(3))).await.unwrap(), Outcome::Applied(_)));
+}
+
+#[tokio::test]
 async fn a_key_without_an_expiry_ends_at_its_absolute_deadline() {
     let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
     let node = TestNode::connect("persisted", &server.address(), Limits::default()).await;
