@@ -4,7 +4,7 @@
 //!
 //! - [`SessionId`]: routing tag and secret; what goes into the cookie
 //! - [`Key`]: the 30 bytes under which a node keeps the record; nobody can make a cookie from it
-//! - [`Record`]: the envelope, a 36-byte [`Header`] and the payload
+//! - [`Record`]: the envelope, a 35-byte [`Header`] and the payload
 //! - [`SessionData`]: types that change while their sessions live
 //! - [`SealingKeys`]: payloads encrypted, and bound to their record
 //! - [`RingSecret`]: keys that nobody makes without it

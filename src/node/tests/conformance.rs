@@ -427,6 +427,18 @@ async fn a_key_of_another_type_gives_way_to_a_log_out_only() {
     assert!(matches!(node.run(2, logout).await.unwrap(), Outcome::Applied(version) if version > 7));
 }
 
+/// No node makes one, but somebody may put it there, and its answer is not to be taken for "absent".
+#[tokio::test]
+async fn version_zero_is_a_version() {
+    let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+    let node = TestNode::connect("zero", &server.address(), Limits::default()).await;
+    let record = super::write(Condition::Live, 1, b"").header(0, now() + HOUR, EPOCH).encode().to_vec();
+    server.command(&[&b"SET"[..], node.key(1).as_bytes(), &record]).unwrap();
+    assert_eq!(node.run(1, Command::Touch(HOUR)).await.unwrap(), Outcome::Applied(0));
+    let update = super::write(Condition::Version(0), 2, b"more").into();
+    assert_eq!(node.run(1, update).await.unwrap(), Outcome::Applied(1));
+}
+
 #[tokio::test]
 async fn nothing_goes_beyond_the_last_version() {
     let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
