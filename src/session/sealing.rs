@@ -24,7 +24,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [corrupt](Error::is_corrupt), unless [`accept_unsealed`](SealingKeys::accept_unsealed) is set.
     ///
     /// What this does not protect against is listed in SECURITY.md; above all, an older record of the *same* session can be
-    /// put back. A sealed session is 40 bytes longer.
+    /// put back. A sealed session is 28 bytes longer.
     ///
     /// Where sessions live already, sealing is introduced in three deploys, each of them finished before the next begins:
     ///
