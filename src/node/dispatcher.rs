@@ -126,10 +126,17 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
                     self.landed(connection, landed);
                 }
                 Event::Changed(change) => {
-                    if let Change::Connected(connected) = &change {
-                        self.inbox.has_tried(connected.as_ref().map(drop).map_err(Error::clone));
-                    }
+                    let tried = match &change {
+                        Change::Connected(connected) => {
+                            Some(connected.as_ref().map(drop).map_err(Error::clone))
+                        }
+                        _ => None,
+                    };
                     self.change(change);
+                    // Whoever waits for it is to find everything told.
+                    if let Some(tried) = tried {
+                        self.inbox.has_tried(tried);
+                    }
                 }
                 Event::Deadline => {
                     armed = None;

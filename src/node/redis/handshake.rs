@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     address::{Place, RedisAddress},
+    bounded::{Allowance, Bounded},
     control, failure,
     link::{RedisLink, Shared, pipeline},
     script,
@@ -69,6 +70,8 @@ impl RedisTransport {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let place = self.address.to_string();
+        let allowance = Allowance::of_handshake();
+        let stream = Bounded { stream, allowance: allowance.clone() };
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let login = self.address.login(self.access.credentials(&self.id, &self.address).as_ref());
         let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
@@ -89,6 +92,7 @@ impl RedisTransport {
                 script_hash: String::new(),
                 control_hash: String::new(),
                 seq: AtomicU64::new(0),
+                allowance: None,
                 closed,
             }),
             connection,
@@ -96,6 +100,7 @@ impl RedisTransport {
         let ([script, control], hello) = run(&mut driver, self.examine(&mut link)).await?;
         if let Some(shared) = Arc::get_mut(&mut link.shared) {
             (shared.script_hash, shared.control_hash) = (script, control);
+            shared.allowance = Some(allowance);
         }
         Ok(Connection { link, hello, driver })
     }

@@ -13,6 +13,7 @@ use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
+    bounded::Allowance,
     control, failure,
     handshake::{self, Info},
     script, snapshot,
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) control_hash: String,
     /// The highest count of write batches that was answered.
     pub(super) seq: AtomicU64,
+    /// What the answers may amount to, after the handshake.
+    pub(super) allowance: Option<Allowance>,
     /// The sender is never used, only dropped: an error is the sign that the connection is gone.
     pub(super) closed: watch::Receiver<()>,
 }
@@ -190,6 +193,7 @@ impl RedisLink {
     /// Sends commands in one go. An error means that the connection is of no use any more.
     pub(super) async fn send(&mut self, commands: &Pipeline) -> Result<Vec<Value>, Failure> {
         let (id, place) = (&self.shared.id, &self.shared.place);
+        self.shared.allowance.iter().for_each(Allowance::renew);
         let connection = &mut self.connection;
         let mut sent = pin!(async {
             if commands.len() == 1
