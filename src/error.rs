@@ -5,7 +5,10 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use crate::ring::{NodeId, RingError};
+use crate::{
+    record::{SealingKeyError, SecretLength},
+    ring::{NodeId, RingError},
+};
 
 /// The result of everything that can fail in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -197,6 +200,18 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<SealingKeyError> for Error {
+    fn from(error: SealingKeyError) -> Error {
+        Error::configuration(error.to_string())
+    }
+}
+
+impl From<SecretLength> for Error {
+    fn from(error: SecretLength) -> Error {
+        Error::configuration(error.to_string())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     node::{Address, BatchReply, Failure, Kind, raw},
     protocol::{Command, Condition, Delete, Outcome, Scope, Stored, Write},
-    record::{CodecId, Millis},
+    record::{CodecId, Millis, join, split},
     resize::steps::hook as hook_step,
     ring::NodeId,
     topology::{Epoch, Fence},
@@ -107,6 +107,12 @@ pub fn command(instruction: &[u8; INSTRUCTION_LEN], payload: Bytes) -> Option<(C
     raw::command(instruction, payload)
 }
 
+/// A payload taken apart by the names of its fields and put together again; `None` where it has none.
+pub fn rejoined(codec: CodecId, payload: &[u8]) -> Option<Vec<u8>> {
+    let fields = split(codec, payload)?;
+    join(codec, &fields.into_iter().map(|(name, value)| (name, value.to_vec())).collect())
+}
+
 /// A write of JSON.
 pub fn write(
     condition: Condition,
@@ -116,7 +122,7 @@ pub fn write(
     payload: Bytes,
 ) -> Command {
     let codec = CodecId::JSON;
-    Command::from(Write { condition, idle, absolute, codec, schema: 0, operation, payload })
+    Command::from(Write { condition, idle, absolute, codec, schema: 0, seal: 0, operation, payload })
 }
 
 /// A log-out.

@@ -13,6 +13,9 @@
 //! log-out. Everything that can fail answers one [`Error`], with predicates for what an application does about it.
 //!
 //! - **Log-outs are final, updates are compare-and-set**: [`Sessions::delete`], [`Sessions::update`]
+//! - **Sessions in hand**: [`Sessions::load`], [`Sessions::save`], [`Sessions::save_or_merge`]
+//! - **Secrets**: [`Sessions::seal`] encrypts and binds what is stored, [`Builder::secret`] keys the digests of ids
+//! - **Types that change**: [`SessionData`], [`OnCorrupt`], and [`testing`] for the tests of your own
 //! - **Ids**: [`SessionId`] is fresh from the operating system, and never shown by accident
 //! - **Placement**: [`ring`] is usable on its own, to study balance and movement: shares, diffs, preference lists
 //! - **Stored bytes**: [`record`] and `docs/format.md`
@@ -27,6 +30,7 @@
 
 pub mod record;
 pub mod ring;
+pub mod testing;
 // The client does not use the store yet.
 #[cfg_attr(not(test), expect(dead_code))]
 #[expect(unused_imports)]
@@ -57,10 +61,10 @@ pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "tls")]
 pub use node::Tls;
 pub use node::{Credentials, NodeHealth, NodeState};
-pub use record::SessionId;
+pub use record::{RingSecret, SealingKeys, SessionData, SessionId, Upgrades};
 pub use resize::{Flow, Forgotten, Phase, Plan, Progress, Resize, Returning, Sample, Stuck};
 pub use ring::NodeId;
-pub use session::{Lifetime, Sessions};
+pub use session::{Lifetime, OnCorrupt, SaveError, Session, Sessions};
 pub use topology::Epoch;
 
 /// The code of the README compiles and runs.

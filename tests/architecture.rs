@@ -6,15 +6,16 @@ use std::{
 };
 
 /// Each module and what it may name of this crate.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("ring", &[]),
     ("topology", &["ring"]),
     ("record", &["ring", "topology"]),
     ("protocol", &["ring", "topology", "record"]),
-    ("error", &["ring"]),
+    ("error", &["ring", "record"]),
     ("entropy", &["error"]),
     ("node", &["ring", "topology", "record", "protocol", "error", "entropy"]),
     ("store", &["ring", "topology", "record", "protocol", "error", "entropy", "node"]),
+    ("testing", &["record"]),
     ("internals", &["ring", "topology", "record", "protocol", "error", "node", "resize"]),
     ("client", &["ring", "topology", "record", "protocol", "error", "entropy", "node", "store"]),
     ("resize", &["ring", "topology", "record", "protocol", "error", "entropy", "node", "store", "client"]),

@@ -11,12 +11,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use sessionring::{
-    Error, Lifetime, SessionId, SessionRing,
+    Error, Lifetime, SaveError, SealingKeys, SessionData, SessionId, SessionRing,
     record::{FORMAT_VERSION, Keyspace},
 };
 use sessionring_testkit::{Client, Direction, FakeServer, FaultProxy, RedisServer, Reply, Script};
 use support::{Login, login, logins, nodes, on, server, servers};
+
+/// A session type that has a version.
+#[derive(Serialize, Deserialize)]
+struct Newer(u8);
+
+impl SessionData for Newer {
+    const VERSION: u16 = 1;
+}
 
 /// What was done, and the error it gave.
 type Row = (&'static str, Error);
@@ -56,11 +65,14 @@ async fn options() -> Vec<Row> {
     says(&address, Error::is_configuration, &["node a", "redis://"]);
     let lifetime = Lifetime::new(Duration::from_secs(2), Duration::from_secs(1)).unwrap_err();
     says(&lifetime, Error::is_configuration, &["2s", "1s"]);
+    let key = SealingKeys::new(1, b"secret").unwrap_err().into();
+    says(&key, Error::is_configuration, &["32 bytes", "6"]);
     vec![
         ("no node in the builder", none),
         ("two nodes of one name", twice),
         ("an address that is none", address),
         ("an idle lifetime above the absolute one", lifetime),
+        ("a sealing key that is too short", key),
     ]
 }
 
@@ -223,6 +235,24 @@ async fn sessions_that_are_not() -> Vec<Row> {
     let wrong_type = logins.get(&list).await.unwrap_err();
     says(&wrong_type, Error::is_corrupt, &["another Redis type"]);
     says(&logins.touch(&list).await.unwrap_err(), Error::is_corrupt, &["another Redis type"]);
+    let sealing = |key| logins.clone().seal(SealingKeys::new(1, &[key; 32]).unwrap());
+    let sealed = sealing(1).create(&login(1)).await.unwrap();
+    let no_key = logins.get(&sealed).await.unwrap_err();
+    says(&no_key, Error::is_upgrade_required, &["key 1"]);
+    let not_authentic = sealing(2).get(&sealed).await.unwrap_err();
+    says(&not_authentic, Error::is_corrupt, &["key 1"]);
+    let plain = logins.create(&login(1)).await.unwrap();
+    let not_sealed = sealing(1).get(&plain).await.unwrap_err();
+    says(&not_sealed, Error::is_corrupt, &["accept_unsealed"]);
+    let versioned = ring.versioned_sessions::<Newer>("login").create(&Newer(1)).await.unwrap();
+    let newer_type = logins.get(&versioned).await.unwrap_err();
+    says(&newer_type, Error::is_upgrade_required, &["version 1", "version 0"]);
+    let mut in_hand = logins.load(&plain).await.unwrap().expect("a session");
+    logins.set(&plain, &login(2)).await.unwrap();
+    let saved = logins.save(&mut in_hand).await.unwrap_err();
+    assert!(matches!(&saved, SaveError::Conflict(there) if there.user == 2));
+    let not_saved = saved.into();
+    says(&not_saved, Error::is_conflict, &["merge"]);
     let newer = put(&[b"SET", b"KEY", &[FORMAT_VERSION + 1; 50]]);
     let upgrade = logins.get(&newer).await.unwrap_err();
     says(&upgrade, Error::is_upgrade_required, &["format 2", "upgrade"]);
@@ -240,6 +270,11 @@ async fn sessions_that_are_not() -> Vec<Row> {
         ("garbage under the session's key", not_a_record),
         ("another Redis type under the session's key", wrong_type),
         ("a record of a newer version", upgrade),
+        ("a session of a newer version of its type", newer_type),
+        ("`save` of what others wrote meanwhile", not_saved),
+        ("a sealed session, without its key", no_key),
+        ("a sealed session that was changed or swapped", not_authentic),
+        ("a session without a seal, where all are sealed", not_sealed),
     ]
 }
 

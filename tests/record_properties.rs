@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sessionring::{
-    Epoch, Lifetime, SessionId, SessionRing, internals,
+    Epoch, Lifetime, RingSecret, SessionId, SessionRing, internals,
     protocol::{self, Command, Condition, Effect, Mode, Scope, Stored},
     record::{Bincode, Codec, CodecId, Header, Json, Key, Keyspace, Kind, MessagePack, Record, RecordError},
     ring::Token,
@@ -426,6 +426,15 @@ fn the_document_has_the_fence_of_the_library() {
     let keys = MetaKeys::new("shop");
     for key in [keys.fence, keys.seq, keys.node] {
         documented(&format!("`{key}`"));
+    }
+}
+
+#[test]
+fn the_document_has_the_keys_of_a_ring_with_a_secret() {
+    let secret = RingSecret::new(&[7; 32]).expect("a secret");
+    let logins = Keyspace::with_secret("shop", "login", Some(&secret));
+    for id in [example_id(), SessionId::foreign("customer-4711").expect("an id")] {
+        documented(&hex(logins.key(&id).as_bytes()));
     }
 }
 

@@ -154,7 +154,7 @@ async fn many_cost_one_round_trip_per_node() {
     let values: Vec<Login> = (0..900).map(login).collect();
     let ids: Vec<_> = values.iter().map(|_| SessionId::generate().unwrap()).collect();
     let sessions: Vec<_> = ids.iter().cloned().zip(values).collect();
-    let (reads, scripts) = (counted.commands(&ids, 1024), counted.commands(&ids, 128));
+    let (reads, scripts) = (counted.commands(&ids, 1024), counted.commands(&ids, 96));
     assert!(scripts.iter().all(|&scripts| (2..=8).contains(&scripts)), "{scripts:?}");
 
     let created = counted.one_round_trip(&scripts, logins.create_with_id_many(&sessions)).await;
@@ -178,7 +178,7 @@ async fn second_steps_and_second_copies_travel_together() {
     let counted = Counted::connect().await;
     let logins = logins(&counted.ring);
     let ids: Vec<_> = (0..900).map(|_| SessionId::generate().unwrap()).collect();
-    let (reads, scripts) = (counted.commands(&ids, 1024), counted.commands(&ids, 128));
+    let (reads, scripts) = (counted.commands(&ids, 1024), counted.commands(&ids, 96));
     let both: Vec<u64> = reads.iter().zip(&scripts).map(|(reads, scripts)| reads + scripts).collect();
     let cost = |before: Vec<u64>| -> Vec<u64> {
         counted.arrived().iter().zip(before).map(|(now, before)| now - before).collect()

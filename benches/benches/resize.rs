@@ -13,7 +13,7 @@ use std::{
 use sessionring::{Lifetime, Phase, SessionId, SessionRing, Sessions};
 use sessionring_testkit::RedisServer;
 
-/// Makes records of 300 bytes: 36 of header, 2 of length, 262 of value.
+/// Makes records of 300 bytes: 35 of header, 2 of length, 263 of value.
 const VALUE: usize = 262;
 const SESSIONS: usize = 400_000;
 const READERS: usize = 16;

@@ -188,6 +188,9 @@ where
             let bytes = codec.encode(&value).expect("a value that was decoded");
             let again = codec.decode(&bytes).expect("a value that was encoded");
             assert_eq!(again, value, "{}", codec.id());
+            if let Some(rejoined) = internals::rejoined(codec.id(), payload) {
+                codec.decode(&rejoined).expect("the same fields in another order");
+            }
         }
         // Messages go into logs: they are short, however long the session.
         Err(error) => assert!(error.to_string().len() < 500, "{error}"),
@@ -541,6 +544,7 @@ impl Script {
             Command::Write(write) => {
                 assert_eq!((header.kind, header.operation), (Kind::Live, write.operation));
                 assert_eq!((header.codec, header.schema), (write.codec, write.schema));
+                assert_eq!(header.seal, write.seal);
                 assert_eq!(record.payload, &*write.payload);
                 let earliest = if was_live { self.earliest(scope) } else { 0 };
                 assert_eq!(put.expires, header.max_deadline.min(earliest.max(self.now + write.idle)));

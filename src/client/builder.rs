@@ -11,6 +11,7 @@ use crate::{
     entropy,
     error::{Error, Result},
     node::{Address, Clocks, Credentials, Directory, Limits, Node, Tls},
+    record::RingSecret,
     ring::{Member, NodeId, Ring, Weight},
     store::{NodeStore, TopologyStore},
     topology::{Document, Policy},
@@ -36,6 +37,7 @@ pub struct Builder {
     limits: Limits,
     max_clock_skew: Duration,
     allow_eviction: bool,
+    secret: Option<RingSecret>,
     credentials: Option<Credentials>,
     node_credentials: Vec<(String, Credentials)>,
     tls: Option<Tls>,
@@ -62,6 +64,7 @@ impl Default for Builder {
             limits: Limits::default(),
             max_clock_skew: Duration::from_secs(2),
             allow_eviction: false,
+            secret: None,
             credentials: None,
             node_credentials: Vec::new(),
             tls: None,
@@ -115,6 +118,14 @@ impl Builder {
     #[must_use]
     pub fn strict(mut self) -> Builder {
         self.policy = Policy::Strict;
+        self
+    }
+
+    /// Makes the keys of sessions with a secret that all applications of the ring share; without one they are made by a
+    /// hash that anyone can compute. Read at [`RingSecret`] what becomes of an application with another secret.
+    #[must_use]
+    pub fn secret(mut self, secret: RingSecret) -> Builder {
+        self.secret = Some(secret);
         self
     }
 
@@ -262,6 +273,7 @@ impl Builder {
             keeper,
             request_timeout: self.request_timeout,
             max_clock_skew: self.max_clock_skew,
+            secret: self.secret,
             operations: AtomicU64::new(operations),
             warnings,
         })))
@@ -378,6 +390,7 @@ impl fmt::Debug for Builder {
             .field("limits", &self.limits)
             .field("max_clock_skew", &self.max_clock_skew)
             .field("allow_eviction", &self.allow_eviction)
+            .field("secret", &self.secret)
             .field("tls", &self.tls)
             .finish_non_exhaustive()
     }

@@ -29,7 +29,7 @@ use crate::{
     error::Result,
     node::{Access, Credentials, Node, NodeHealth},
     protocol::{Command, Outcome},
-    record::{Key, SessionId},
+    record::{Key, Keyspace, RingSecret, SessionId},
     ring::{NodeId, Ring},
     topology::Epoch,
 };
@@ -58,6 +58,7 @@ struct Shared {
     keeper: Arc<Keeper>,
     request_timeout: Duration,
     max_clock_skew: Duration,
+    secret: Option<RingSecret>,
     /// The number of the next write. Starts at random, so that no two clients use the same ones.
     operations: AtomicU64,
     warnings: Vec<String>,
@@ -87,7 +88,8 @@ impl SessionRing {
     /// The node that holds the session of this id, in whatever namespace.
     pub fn owner(&self, id: &SessionId) -> NodeId {
         let view = self.0.keeper.view();
-        view.id(view.document.tenure(id.token()).owner).clone()
+        let token = self.0.secret.as_ref().map_or_else(|| id.token(), |secret| secret.token(id));
+        view.id(view.document.tenure(token).owner).clone()
     }
 
     /// How every node of the ring is, as this application sees it. Asks nobody: it costs a lock per node.
@@ -208,6 +210,11 @@ impl SessionRing {
     /// The name of the ring.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Makes the keys of a namespace.
+    pub(crate) fn keyspace(&self, namespace: &str) -> Keyspace {
+        Keyspace::with_secret(self.name(), namespace, self.0.secret.as_ref())
     }
 
     fn access(&self) -> &Access {

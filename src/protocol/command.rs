@@ -61,6 +61,8 @@ pub struct Write {
     pub codec: CodecId,
     /// Schema version of the payload.
     pub schema: u16,
+    /// The key that sealed the payload, 0 for none.
+    pub seal: u16,
     /// Random number of this write. A record that holds it has had this very write, and no other since: so
     /// a repeated or late copy of the write changes nothing.
     pub operation: u64,
@@ -136,7 +138,7 @@ impl Write {
             pending: false,
             codec: self.codec,
             schema: self.schema,
-            seal: 0,
+            seal: self.seal,
             stamp,
             operation: self.operation,
             version,

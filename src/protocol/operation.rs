@@ -290,6 +290,7 @@ mod tests {
             absolute: 1,
             codec: CodecId::JSON,
             schema: 0,
+            seal: 0,
             operation: 7,
             payload: Bytes::new(),
         })

@@ -43,7 +43,7 @@ impl Kind {
     }
 }
 
-/// The fixed part of a record: 36 bytes, integers big-endian.
+/// The fixed part of a record: 35 bytes, integers big-endian.
 ///
 /// | bytes | field | written by |
 /// |---|---|---|
@@ -55,11 +55,11 @@ impl Kind {
 /// | 6..8 | sealing key, 0 = not sealed | client |
 /// | 8..14 | stamp: epoch of the last write or install | client |
 /// | 14..22 | operation id: which write this was | client |
-/// | 22..30 | version | node |
-/// | 30..36 | absolute deadline, ms since 1970 | node |
+/// | 22..29 | version | node |
+/// | 29..35 | absolute deadline, ms since 1970 | node |
 ///
 /// What the client knows stands together in front, what only the node knows follows, so that a node completes
-/// a record by putting 14 bytes between two strings.
+/// a record by putting 13 bytes between two strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Header {
@@ -92,7 +92,7 @@ pub enum RecordError {
     #[error("the record has format {0}, this version of sessionring reads up to {FORMAT_VERSION}")]
     NewerFormat(u8),
     /// Shorter than a header.
-    #[error("{0} bytes are stored, a record has at least 36")]
+    #[error("{0} bytes are stored, a record has at least 35")]
     Truncated(usize),
     /// The first byte is no format version, now or ever.
     #[error("the stored bytes do not begin like a record (with {0:#04x})")]
@@ -112,7 +112,7 @@ const PENDING: u8 = 1;
 
 impl Header {
     /// Bytes of a header.
-    pub const LEN: usize = 36;
+    pub const LEN: usize = 35;
     /// Bytes of the part that the client writes.
     pub const CLIENT_LEN: usize = 22;
 
@@ -120,8 +120,8 @@ impl Header {
     pub fn encode(&self) -> [u8; Header::LEN] {
         let mut bytes = [0; Header::LEN];
         bytes[..Header::CLIENT_LEN].copy_from_slice(&self.encode_client_part());
-        bytes[22..30].copy_from_slice(&self.version.to_be_bytes());
-        bytes[30..36].copy_from_slice(&low_48_bits(self.max_deadline));
+        bytes[22..29].copy_from_slice(&self.version.to_be_bytes()[1..]);
+        bytes[29..35].copy_from_slice(&low_48_bits(self.max_deadline));
         bytes
     }
 
@@ -167,8 +167,8 @@ impl Header {
             seal: big_endian(&bytes[6..8]) as u16,
             stamp: Epoch::new(big_endian(&bytes[8..14])),
             operation: big_endian(&bytes[14..22]),
-            version: big_endian(&bytes[22..30]),
-            max_deadline: big_endian(&bytes[30..36]),
+            version: big_endian(&bytes[22..29]),
+            max_deadline: big_endian(&bytes[29..35]),
         };
         if header.version >= 1 << 53 {
             return Err(RecordError::Version);
@@ -238,7 +238,7 @@ mod tests {
     fn golden_bytes() {
         let mut expected = b"\x01L\x00\x01\x01\x02\x03\x04\x00\x00\x00\x00\x05\x06".to_vec();
         expected.extend(b"\x11\x12\x13\x14\x15\x16\x17\x18");
-        expected.extend(b"\x00\x00\x01\x8b\xcf\xe5\x68\x00\x01\xa3\x18\x5c\x50\x00");
+        expected.extend(b"\x00\x01\x8b\xcf\xe5\x68\x00\x01\xa3\x18\x5c\x50\x00");
         assert_eq!(header().encode().as_slice(), expected);
         assert_eq!(Header::decode(&expected), Ok(header()));
     }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
-use super::SessionId;
+use super::{RingSecret, SessionId};
 use crate::ring::Token;
 
 const PREFIX: usize = 6;
@@ -17,7 +18,7 @@ const LEN: usize = 30;
 /// | 0..3 | digest of the ring's name | several rings may share a database |
 /// | 3..6 | digest of ring and namespace | a namespace can be listed by prefix |
 /// | 6..14 | token, big-endian | a mover selects by token without reading values |
-/// | 14..30 | SHA-256 of ring, namespace and id, first 16 bytes | whoever sees the key cannot make the cookie |
+/// | 14..30 | SHA-256 of ring, namespace and id (HMAC-SHA256 in a ring with a secret), first 16 bytes | whoever sees the key cannot make the cookie |
 ///
 /// Two namespaces whose prefixes collide (once in 16 million pairs) still never share a session, because the
 /// digest covers the names in full.
@@ -80,13 +81,24 @@ impl fmt::Debug for Key {
 #[derive(Clone)]
 pub struct Keyspace {
     prefix: [u8; PREFIX],
-    /// SHA-256 after one whole block that holds the names, so that an id costs one more block and no more.
-    seeded: Sha256,
+    seeded: Seeded,
+}
+
+/// A hash after one whole block that holds the names, so that an id costs one more block (two with a secret).
+#[derive(Clone)]
+enum Seeded {
+    Plain(Sha256),
+    Secret(RingSecret, Hmac<Sha256>),
 }
 
 impl Keyspace {
     /// The keyspace of `namespace` in the ring called `ring`.
     pub fn new(ring: &str, namespace: &str) -> Keyspace {
+        Keyspace::with_secret(ring, namespace, None)
+    }
+
+    /// The same in a ring that has a secret: nobody makes the keys without it, and keys of two secrets never meet.
+    pub fn with_secret(ring: &str, namespace: &str, secret: Option<&RingSecret>) -> Keyspace {
         let names = digest_of_names(ring, namespace);
         let mut prefix = [0; PREFIX];
         prefix[..3].copy_from_slice(&Key::ring_prefix(ring));
@@ -94,18 +106,30 @@ impl Keyspace {
         let mut block = [0; 64];
         block[..32].copy_from_slice(&names);
         block[32..].copy_from_slice(b"sessionring id digest, version 1");
-        Keyspace { prefix, seeded: Sha256::new_with_prefix(block) }
+        let seeded = match secret {
+            None => Seeded::Plain(Sha256::new_with_prefix(block)),
+            Some(secret) => Seeded::Secret(secret.clone(), secret.hmac().chain_update(block)),
+        };
+        Keyspace { prefix, seeded }
     }
 
     /// The key of `id`.
     pub fn key(&self, id: &SessionId) -> Key {
-        let mut hash = self.seeded.clone();
-        hash.update([u8::from(id.is_foreign())]);
-        hash.update(id.as_bytes());
+        let form = [u8::from(id.is_foreign())];
+        let (token, digest): (_, [u8; 32]) = match &self.seeded {
+            Seeded::Plain(hash) => {
+                let hash = hash.clone().chain_update(form).chain_update(id.as_bytes());
+                (id.token(), hash.finalize().into())
+            }
+            Seeded::Secret(secret, hmac) => {
+                let hmac = hmac.clone().chain_update(form).chain_update(id.as_bytes());
+                (secret.token(id), hmac.finalize().into_bytes().into())
+            }
+        };
         let mut key = [0; LEN];
         key[..PREFIX].copy_from_slice(&self.prefix);
-        key[PREFIX..PREFIX + 8].copy_from_slice(&id.token().get().to_be_bytes());
-        key[PREFIX + 8..].copy_from_slice(&hash.finalize()[..16]);
+        key[PREFIX..PREFIX + 8].copy_from_slice(&token.get().to_be_bytes());
+        key[PREFIX + 8..].copy_from_slice(&digest[..16]);
         Key(key)
     }
 
@@ -151,6 +175,36 @@ mod tests {
             hex(Keyspace::new("shop", "").key(&foreign)),
             "Key(e42cf0a743bb2cf8ff76a552ea934d2f0975aef4281acf2d3601059e5d0d)"
         );
+    }
+
+    #[test]
+    fn golden_keys_of_a_ring_with_a_secret() {
+        let secret = RingSecret::new(&[7; 32]).unwrap();
+        let keyspace = Keyspace::with_secret("shop", "login", Some(&secret));
+        let id = SessionId::from_bytes(std::array::from_fn(|i| i as u8 * 10));
+        assert_eq!(
+            hex(keyspace.key(&id)),
+            "Key(e42cf063ad055338a03218363aa29ce3f338a942b057c724bce247ce0778)"
+        );
+        assert_eq!(
+            hex(keyspace.key(&SessionId::foreign("customer-4711").unwrap())),
+            "Key(e42cf063ad05f750caf23c965a8f04be63e31fad3a4b120d91ce99fe34fc)"
+        );
+    }
+
+    #[test]
+    fn keys_of_two_secrets_never_meet() {
+        let id = SessionId::from_bytes([7; 24]);
+        let secrets =
+            [None, Some(RingSecret::new(&[1; 32]).unwrap()), Some(RingSecret::new(&[2; 32]).unwrap())];
+        let keys = secrets.map(|secret| Keyspace::with_secret("r", "n", secret.as_ref()).key(&id));
+        for (i, a) in keys.iter().enumerate() {
+            assert_eq!(a.token(), id.token(), "a mover and a listing need no secret");
+            assert_eq!(a.prefix(), Keyspace::new("r", "n").prefix());
+            for b in &keys[i + 1..] {
+                assert_ne!(a.as_bytes()[14..], b.as_bytes()[14..]);
+            }
+        }
     }
 
     #[test]

@@ -1,56 +1,96 @@
 //! From outcomes to answers.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use super::{Sessions, UPDATE_ATTEMPTS};
 use crate::{
     error::{Error, ErrorKind, Result},
     protocol::Outcome,
-    record::{Header, Key, Kind, Record, RecordError, Version},
+    record::{Header, Key, Kind, OVERHEAD, Record, RecordError, Version, names_fields},
 };
 
 impl<T: Send + Sync + 'static> Sessions<T> {
-    pub(super) fn read(&self, key: &Key, outcome: Outcome) -> Result<Option<(T, Version)>> {
+    pub(super) fn read(&self, key: &Key, outcome: Outcome) -> Result<Option<T>> {
+        self.or_reset(self.read_as(key, outcome, |_, _, value| value))
+    }
+
+    /// What `make` makes of a live session: of its header, its payload and its value.
+    pub(super) fn read_as<R>(
+        &self,
+        key: &Key,
+        outcome: Outcome,
+        make: impl FnOnce(&Header, &[u8], T) -> R,
+    ) -> Result<Option<R>> {
         let bytes = match outcome {
             Outcome::Record(bytes) => bytes,
             Outcome::Absent => return Ok(None),
             outcome => return Err(self.unexpected(key, outcome)),
         };
         let record = Record::decode(&bytes).map_err(|error| self.not_a_record(key, error))?;
-        match record.header.kind {
-            Kind::Tombstone => Ok(None),
-            Kind::Live => Ok(Some((self.decode(key, &record)?, record.header.version))),
+        if record.header.kind == Kind::Tombstone {
+            return Ok(None);
         }
+        let payload = self.payload(key, &record)?;
+        let value = self.decode(key, &record.header, &payload)?;
+        Ok(Some(make(&record.header, &payload, value)))
     }
 
-    fn decode(&self, key: &Key, record: &Record<'_>) -> Result<T> {
-        let options = &*self.options;
-        let (size, limit) = (record.payload.len(), options.max_bytes);
+    fn payload<'a>(&self, key: &Key, record: &Record<'a>) -> Result<Cow<'a, [u8]>> {
+        let overhead = if record.header.seal == 0 { 0 } else { OVERHEAD };
+        let (size, limit) = (record.payload.len().saturating_sub(overhead), self.options.max_bytes);
         if size > limit {
             let message = format!(
                 "the stored session has {size} bytes, this application reads at most {limit}; raise max_bytes ({key:?})"
             );
             return Err(Error::at(ErrorKind::TooLarge, &self.ring.node_of(key), message));
         }
-        if record.header.seal != 0 {
-            let message = format!(
-                "the session is sealed with key {}, and this application has none; upgrade it ({key:?})",
-                record.header.seal
-            );
-            return Err(self.error(key, ErrorKind::UpgradeRequired, message));
+        self.opened(key, record)
+    }
+
+    fn decode(&self, key: &Key, header: &Header, payload: &[u8]) -> Result<T> {
+        let options = &*self.options;
+        let (id, stored) = (header.codec, header.schema);
+        if stored > options.schema && !names_fields(id) {
+            return Err(self.newer_schema(key, header));
         }
-        let id = record.header.codec;
-        let own = std::iter::once(&options.codec).chain(&options.older).find(|codec| codec.id() == id);
-        let codec = own.map(|codec| &**codec).or_else(|| (options.built_in)(id));
-        let Some(codec) = codec else {
-            return Err(self.corrupt(key, format!("the session is encoded as {id}; name it with also_read")));
+        let decoded = if stored < options.schema {
+            let Some(upgraded) = options.upgrades.read(stored, id, payload) else {
+                let what = format!(
+                    "the session has version {stored} of its type, and upgrades() does not say how that becomes {}",
+                    options.schema
+                );
+                return Err(self.corrupt(key, what));
+            };
+            upgraded
+        } else {
+            let own = std::iter::once(&options.codec).chain(&options.older).find(|codec| codec.id() == id);
+            let codec = own.map(|codec| &**codec).or_else(|| (options.built_in)(id));
+            let Some(codec) = codec else {
+                return Err(
+                    self.corrupt(key, format!("the session is encoded as {id}; name it with also_read"))
+                );
+            };
+            codec.decode(payload)
         };
-        codec.decode(record.payload).map_err(|error| {
+        decoded.map_err(|error| {
+            if stored > options.schema {
+                return self.newer_schema(key, header);
+            }
+            let size = payload.len();
             let message = format!(
                 "the stored session ({size} bytes of {id}) does not decode as the type asked for: {error}"
             );
             self.corrupt(key, message)
         })
+    }
+
+    fn newer_schema(&self, key: &Key, header: &Header) -> Error {
+        let message = format!(
+            "the session has version {} of its type, in {}, and does not decode as version {}; upgrade this \
+             application ({key:?})",
+            header.schema, header.codec, self.options.schema
+        );
+        self.error(key, ErrorKind::UpgradeRequired, message)
     }
 
     pub(super) fn expect_applied(&self, key: &Key, outcome: Outcome) -> Result<Version> {
@@ -123,12 +163,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         }
     }
 
-    fn corrupt(&self, key: &Key, what: String) -> Error {
+    pub(super) fn corrupt(&self, key: &Key, what: String) -> Error {
         let message = format!("{what}; nothing was changed; delete ends the session ({key:?})");
         self.error(key, ErrorKind::Corrupt, message)
     }
 
-    fn error(&self, key: &Key, kind: ErrorKind, message: String) -> Error {
+    pub(super) fn error(&self, key: &Key, kind: ErrorKind, message: String) -> Error {
         Error::at(kind, &self.ring.node_of(key), message)
     }
 }

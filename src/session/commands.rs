@@ -8,7 +8,7 @@ use super::{Sessions, lifetime::milliseconds};
 use crate::{
     error::{Error, ErrorKind, Result},
     protocol::{Command, Condition, Delete, Outcome, Write},
-    record::{Header, Key, Kind, SessionId},
+    record::{Header, Key, Kind, SessionId, Unknown},
 };
 
 /// How long a log-out is remembered beyond the session's remaining idle time: longer than any request can be
@@ -16,12 +16,25 @@ use crate::{
 const TOMBSTONE_FLOOR: Duration = Duration::from_secs(15 * 60);
 
 impl<T: Send + Sync + 'static> Sessions<T> {
-    pub(super) fn write(&self, condition: Condition, value: &T) -> Result<Command> {
+    pub(super) fn write(&self, key: &Key, condition: Condition, value: &T) -> Result<Command> {
+        self.write_keeping(key, condition, value, None)
+    }
+
+    /// A write that keeps what is stored and `unknown`.
+    pub(super) fn write_keeping(
+        &self,
+        key: &Key,
+        condition: Condition,
+        value: &T,
+        unknown: Option<&Unknown>,
+    ) -> Result<Command> {
         let options = &*self.options;
         let payload = options.codec.encode(value).map_err(|error| {
             let message = format!("the session does not encode as {}: {error}", options.codec.id());
             Error::with_source(ErrorKind::Encode, message, error)
         })?;
+        let kept = unknown.and_then(|unknown| options.keep(unknown, &payload));
+        let (schema, payload) = kept.unwrap_or((options.schema, payload));
         if payload.len() > options.max_bytes {
             return Err(Error::new(
                 ErrorKind::TooLarge,
@@ -33,15 +46,17 @@ impl<T: Send + Sync + 'static> Sessions<T> {
                 ),
             ));
         }
-        Ok(Command::from(Write {
+        let write = Write {
             condition,
             idle: options.lifetime.idle_ms(),
             absolute: options.lifetime.absolute_ms(),
             codec: options.codec.id(),
-            schema: 0,
+            schema,
+            seal: 0,
             operation: self.ring.next_operation(),
             payload: Bytes::from(payload),
-        }))
+        };
+        self.sealed(key, write).map(Command::from)
     }
 
     pub(super) fn set_condition(&self, id: &SessionId) -> Condition {
@@ -75,10 +90,10 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ) -> Result<(Command, R)> {
         let deleted = matches!(&seen, Outcome::Record(bytes)
             if Header::decode(bytes).is_ok_and(|header| header.kind == Kind::Tombstone));
-        let Some((mut value, version)) = self.read(key, seen)? else {
+        let Some(mut seen) = self.see(key, seen)? else {
             return Err(if deleted { self.deleted(key) } else { self.not_found(key) });
         };
-        let answer = change(&mut value);
-        Ok((self.write(Condition::Version(version), &value)?, answer))
+        let answer = change(&mut seen.value);
+        Ok((self.write_back(key, &seen)?, answer))
     }
 }

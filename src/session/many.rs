@@ -33,7 +33,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             let id = new_id();
             ids.push(id.clone());
             let key = self.keyspace.key(id.as_ref().map_err(Clone::clone)?);
-            Ok((key, self.write(Condition::Absent, value)?))
+            Ok((key, self.write(&key, Condition::Absent, value)?))
         });
         let results = self.run_many(commands.collect()).await;
         results
@@ -50,20 +50,23 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`create_with_id`](Sessions::create_with_id) for many.
     pub async fn create_with_id_many(&self, sessions: &[(SessionId, T)]) -> Vec<Result<()>> {
         let commands = sessions.iter();
-        self.apply_many(commands.map(|(id, value)| (id, self.write(Condition::Absent, value)))).await
+        self.apply_many(
+            commands.map(|(id, value)| (id, |key: &Key| self.write(key, Condition::Absent, value))),
+        )
+        .await
     }
 
     /// [`get`](Sessions::get) for many.
     pub async fn get_many(&self, ids: &[SessionId]) -> Vec<Result<Option<T>>> {
-        let read =
-            |(key, outcome): (Key, Result<Outcome>)| Ok(self.read(&key, outcome?)?.map(|(value, _)| value));
+        let read = |(key, outcome): (Key, Result<Outcome>)| self.read(&key, outcome?);
         self.run_same(ids, Command::Read).await.map(read).collect()
     }
 
     /// [`set`](Sessions::set) for many.
     pub async fn set_many(&self, sessions: &[(SessionId, T)]) -> Vec<Result<()>> {
         let commands = sessions.iter();
-        self.apply_many(commands.map(|(id, value)| (id, self.write(self.set_condition(id), value)))).await
+        let write = |id, value| move |key: &Key| self.write(key, self.set_condition(id), value);
+        self.apply_many(commands.map(|(id, value)| (id, write(id, value)))).await
     }
 
     /// [`update`](Sessions::update) for many; `change` is told which of the ids it is working on.
@@ -117,7 +120,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     /// [`touch`](Sessions::touch) for many.
     pub async fn touch_many(&self, ids: &[SessionId]) -> Vec<Result<()>> {
-        self.apply_many(ids.iter().map(|id| (id, Ok(self.touch_command())))).await
+        self.apply_many(ids.iter().map(|id| (id, |_: &Key| Ok(self.touch_command())))).await
     }
 
     /// [`delete`](Sessions::delete) for many.
@@ -155,10 +158,13 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     async fn apply_many<'a>(
         &self,
-        commands: impl Iterator<Item = (&'a SessionId, Result<Command>)>,
+        commands: impl Iterator<Item = (&'a SessionId, impl FnOnce(&Key) -> Result<Command>)>,
     ) -> Vec<Result<()>> {
-        let commands = commands.map(|(id, command)| Ok((self.keyspace.key(id), command?))).collect();
-        let results = self.run_many(commands).await;
+        let commands = commands.map(|(id, command)| {
+            let key = self.keyspace.key(id);
+            Ok((key, command(&key)?))
+        });
+        let results = self.run_many(commands.collect()).await;
         results
             .into_iter()
             .map(|result| result.and_then(|(key, outcome)| self.expect_applied(&key, outcome)).map(drop))

@@ -2,15 +2,23 @@
 //!
 //! - [`Sessions`]: typed sessions of one namespace
 //! - [`Lifetime`]: idle and absolute
+//! - [`Session`]: one in hand, to be saved later
 //! - `many`: the same operations for many sessions at once
 //! - `visit`: reading that slides
 //! - `commands`: from calls to commands
 //! - `answers`: from outcomes to answers
+//! - `seen`: what is read in order to be written back
+//! - [`OnCorrupt`]: what becomes of sessions that cannot be read
+//! - `sealing`: between codec and record
 
 mod answers;
 mod commands;
+mod corrupt;
 mod lifetime;
+mod loaded;
 mod many;
+mod sealing;
+mod seen;
 mod visit;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -18,13 +26,20 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep};
 
-pub use self::lifetime::Lifetime;
+use self::sealing::Sealing;
+pub use self::{
+    corrupt::OnCorrupt,
+    lifetime::Lifetime,
+    loaded::{SaveError, Session},
+};
 use crate::{
     client::SessionRing,
     entropy,
     error::{Error, ErrorKind, Result},
     protocol::{Command, Condition, Outcome},
-    record::{Bincode, Codec, CodecId, IdError, Keyspace, SessionId, Version, built_in},
+    record::{
+        Bincode, Codec, CodecId, IdError, Key, Keyspace, SessionData, SessionId, Upgrades, Version, built_in,
+    },
 };
 
 /// Other writers may be faster this often before an update gives up.
@@ -74,6 +89,11 @@ struct Options<T: 'static> {
     older: Vec<Arc<dyn Codec<T>>>,
     built_in: fn(CodecId) -> Option<&'static dyn Codec<T>>,
     max_bytes: usize,
+    /// The version of `T`.
+    schema: u16,
+    upgrades: Upgrades<T>,
+    on_corrupt: OnCorrupt,
+    sealing: Option<Sealing>,
     upsert_foreign: bool,
     slide_after: f64,
 }
@@ -86,7 +106,7 @@ impl SessionRing {
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         Sessions {
-            keyspace: Arc::new(Keyspace::new(self.name(), namespace)),
+            keyspace: Arc::new(self.keyspace(namespace)),
             ring: self.clone(),
             options: Arc::new(Options {
                 lifetime: Lifetime::default(),
@@ -94,6 +114,10 @@ impl SessionRing {
                 older: Vec::new(),
                 built_in: built_in::<T>,
                 max_bytes: 64 << 10,
+                schema: 0,
+                upgrades: Upgrades::none(),
+                on_corrupt: OnCorrupt::Fail,
+                sealing: None,
                 upsert_foreign: false,
                 slide_after: 0.1,
             }),
@@ -101,10 +125,20 @@ impl SessionRing {
     }
 }
 
+impl SessionRing {
+    /// The sessions in `namespace` of a type that has versions: [`SessionData`] says what they are good for.
+    pub fn versioned_sessions<T: SessionData>(&self, namespace: &str) -> Sessions<T> {
+        self.sessions(namespace).with(|options| {
+            options.schema = T::VERSION;
+            options.upgrades = T::upgrades();
+        })
+    }
+}
+
 /// Options. They belong to this handle and its clones; records carry what reading them needs.
 impl<T: Send + Sync + 'static> Sessions<T> {
     /// How long sessions live: [`Lifetime::default`] unless set. The idle part holds from the next write or touch
-    /// of a session, the absolute part for sessions created from now on.
+    /// of a session, the absolute part for sessions created from now on; [`Lifetime`] says what that means for those that live.
     #[must_use]
     pub fn lifetime(self, lifetime: Lifetime) -> Sessions<T> {
         self.with(|options| options.lifetime = lifetime)
@@ -167,8 +201,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// Those of [`create`](Sessions::create), and [`is_exists`](Error::is_exists),
     /// [`is_deleted`](Error::is_deleted): the id was logged out and is used up.
     pub async fn create_with_id(&self, id: &SessionId, value: &T) -> Result<()> {
-        let command = self.write(Condition::Absent, value)?;
-        self.run(id, command).await.map(drop)
+        let key = self.keyspace.key(id);
+        self.run(&key, self.write(&key, Condition::Absent, value)?).await.map(drop)
     }
 
     /// Reads a session. `None`: it was logged out, expired, or never was.
@@ -180,11 +214,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     pub async fn get(&self, id: &SessionId) -> Result<Option<T>> {
         let key = self.keyspace.key(id);
         let outcome = self.ring.execute(key, Command::Read).await?;
-        Ok(self.read(&key, outcome)?.map(|(value, _)| value))
+        self.read(&key, outcome)
     }
 
     /// Replaces a live session, whoever wrote it last, and slides its idle deadline. It never brings a session
-    /// back: to change what is there, [`update`](Sessions::update) is safe against concurrent writers.
+    /// back: to change what is there, [`update`](Sessions::update) and [`save`](Sessions::save) are
+    /// safe against concurrent writers.
     ///
     /// # Errors
     /// [`is_not_found`](Error::is_not_found), [`is_deleted`](Error::is_deleted),
@@ -193,8 +228,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`is_indeterminate`](Error::is_indeterminate): sent, but no answer came. It is not sent again, since that
     /// could bury a newer write.
     pub async fn set(&self, id: &SessionId, value: &T) -> Result<()> {
-        let command = self.write(self.set_condition(id), value)?;
-        self.run(id, command).await.map(drop)
+        let key = self.keyspace.key(id);
+        self.run(&key, self.write(&key, self.set_condition(id), value)?).await.map(drop)
     }
 
     /// Reads a session, lets `change` change it, and writes it back if nobody else wrote meanwhile; otherwise
@@ -233,7 +268,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`is_not_found`](Error::is_not_found), [`is_deleted`](Error::is_deleted),
     /// [`is_unavailable`](Error::is_unavailable), [`is_indeterminate`](Error::is_indeterminate).
     pub async fn touch(&self, id: &SessionId) -> Result<()> {
-        self.run(id, self.touch_command()).await.map(drop)
+        self.run(&self.keyspace.key(id), self.touch_command()).await.map(drop)
     }
 
     /// Logs out, for good: once this has answered `Ok`, no `set`, `update` or `touch` that is or ever was under way
@@ -267,10 +302,9 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         self.expect_inspected(&key, outcome)
     }
 
-    async fn run(&self, id: &SessionId, command: Command) -> Result<Version> {
-        let key = self.keyspace.key(id);
-        let outcome = self.ring.execute(key, command).await?;
-        self.expect_applied(&key, outcome)
+    async fn run(&self, key: &Key, command: Command) -> Result<Version> {
+        let outcome = self.ring.execute(*key, command).await?;
+        self.expect_applied(key, outcome)
     }
 }
 
@@ -292,7 +326,13 @@ async fn give_way(attempt: u32) {
 
 impl<T: 'static> Clone for Options<T> {
     fn clone(&self) -> Options<T> {
-        Options { codec: self.codec.clone(), older: self.older.clone(), ..*self }
+        Options {
+            codec: self.codec.clone(),
+            older: self.older.clone(),
+            upgrades: self.upgrades.clone(),
+            sealing: self.sealing.clone(),
+            ..*self
+        }
     }
 }
 
@@ -309,6 +349,9 @@ impl<T: 'static> fmt::Debug for Sessions<T> {
             .field("lifetime", &self.options.lifetime)
             .field("codec", &self.options.codec)
             .field("max_bytes", &self.options.max_bytes)
+            .field("schema", &self.options.schema)
+            .field("on_corrupt", &self.options.on_corrupt)
+            .field("sealing", &self.options.sealing)
             .finish_non_exhaustive()
     }
 }

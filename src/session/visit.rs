@@ -81,17 +81,21 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// The session, and whether it is time to slide it.
     fn visited(&self, key: &Key, outcome: Outcome) -> Result<Option<(T, bool)>> {
         let Outcome::Visited { record, deadline, left } = outcome else {
-            return Ok(self.read(key, outcome)?.map(|(value, _)| (value, false)));
+            return Ok(self.read(key, outcome)?.map(|value| (value, false)));
         };
         let slides = Header::decode(&record).is_ok_and(|header| {
             // One that ends with its absolute deadline cannot slide any further.
             header.kind == Kind::Live && deadline < header.max_deadline && self.is_due(left)
         });
-        Ok(self.read(key, Outcome::Record(record))?.map(|(value, _)| (value, slides)))
+        Ok(self.read(key, Outcome::Record(record))?.map(|value| (value, slides)))
     }
 
     fn is_due(&self, left: Millis) -> bool {
         let idle = self.options.lifetime.idle();
+        if Duration::from_millis(left) > idle {
+            // It was last used under a longer idle time.
+            return true;
+        }
         let used = idle.saturating_sub(Duration::from_millis(left));
         let share = self.options.slide_after;
         used >= idle.mul_f64(share)

@@ -25,7 +25,7 @@ const STEPS: [(&str, Option<&str>); 4] = [
     (
         "… and before it a `GETRANGE` of its header",
         Some(
-            "for i = 3, #KEYS do redis.call('GETRANGE', KEYS[i], '0', '35') \
+            "for i = 3, #KEYS do redis.call('GETRANGE', KEYS[i], '0', '34') \
              redis.call('SET', KEYS[i], ARGV[2 * i - 3], 'PXAT', '4000000000000') end return 1",
         ),
     ),

@@ -44,15 +44,15 @@ local function general()
     elseif kind == '\1L\1' then kind = 'P'
     elseif kind == '\1T\0' or kind == '\1T\1' then kind = 'T'
     else return 'G' end
-    if #header < 36 then return 'G' end
-    local stamp, operation, version, deadline = unpack('>I6c8I8I6', header, 9)
+    if #header < 35 then return 'G' end
+    local stamp, operation, version, deadline = unpack('>I6c8I7I6', header, 9)
     if version > LAST_VERSION then return 'G' end
     if stamp < since then return '' end
     return kind, version, deadline, operation
   end
 
   local function header_of(key)
-    return call('GETRANGE', key, '0', '35')
+    return call('GETRANGE', key, '0', '34')
   end
 
   -- The answer where there is no session that could be changed.
@@ -91,7 +91,7 @@ local function general()
       if kind ~= '' or mode == 'u' or how == 's' or how == 'v' then return other(kind, header) end
       version, deadline = now, now + absolute
     end
-    call('SET', key, head .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text(min(deadline, now + idle)))
+    call('SET', key, head .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text(min(deadline, now + idle)))
     wrote = true
     return version
   end
@@ -116,7 +116,7 @@ local function general()
   -- A log-out must succeed on whatever is there, and on a node that is out of memory: Redis lets a script that
   -- has begun with a write that needs no memory (the DEL) finish.
   local function delete(how, mode, since, key, floor, absolute, head)
-    local header = try('GETRANGE', key, '0', '35')
+    local header = try('GETRANGE', key, '0', '34')
     if type(header) ~= 'string' then header = 'a key of another type' end
     local kind, version, deadline = look(header, since)
     if kind == 'T' then return DELETED end
@@ -133,7 +133,7 @@ local function general()
     if kind ~= '' then expires = expires + left(key, deadline) end
     if how == 'D' then expires = max(expires, deadline + floor) end
     call('DEL', key)
-    call('SET', key, head .. pack('>I8I6', version, deadline), 'PXAT', text(expires))
+    call('SET', key, head .. pack('>I7I6', version, deadline), 'PXAT', text(expires))
     wrote = true
     return version
   end
@@ -147,7 +147,7 @@ local function general()
 
   local function recheck(since, key)
     local record = call('GET', key) or ''
-    local header = sub(record, 1, 36)
+    local header = sub(record, 1, 35)
     local kind = look(header, since)
     if kind == '' then return ABSENT end
     if kind == 'G' then return {UNEXPECTED, header} end
@@ -158,7 +158,7 @@ local function general()
   local function install(how, since, key, expires, deadline, version, head, payload)
     local header
     if how == 'M' then
-      header = try('GETRANGE', key, '0', '35')
+      header = try('GETRANGE', key, '0', '34')
       if type(header) ~= 'string' then header = 'a key of another type' end
     else
       header = header_of(key)
@@ -171,7 +171,7 @@ local function general()
     end
     if expires < now then return ABSENT end
     if how == 'M' then call('DEL', key) end
-    call('SET', key, head .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text(expires))
+    call('SET', key, head .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text(expires))
     wrote = true
     return applied(version)
   end
@@ -216,12 +216,12 @@ for i = 3, #KEYS do
   local how, mode, since, a, b, expected = unpack('>c1c1I6I6I6I8', what)
   local answer
   if mode == 's' and CHANGES[how] then
-    local header = try('GETRANGE', key, '0', '35')
+    local header = try('GETRANGE', key, '0', '34')
     local version, deadline
     if header == '' then
       if how == 'c' or how == 'u' then version, deadline = now, now + b end
-    elseif type(header) == 'string' and #header == 36 and sub(header, 1, 3) == '\1L\0' then
-      local stamp, operation, stands, ends = unpack('>I6c8I8I6', header, 9)
+    elseif type(header) == 'string' and #header == 35 and sub(header, 1, 3) == '\1L\0' then
+      local stamp, operation, stands, ends = unpack('>I6c8I7I6', header, 9)
       if stamp >= since and stands < LAST_VERSION and ends >= now and how ~= 'c' and (how ~= 'v' or stands == expected)
         and (how == 't' or operation ~= sub(what, 43, 50)) and stands > 0 then
         version, deadline = stands, ends
@@ -238,7 +238,7 @@ for i = 3, #KEYS do
       if how == 't' then
         done = try('PEXPIREAT', key, text)
       else
-        done = try('SET', key, sub(what, 29) .. pack('>I8I6', version, deadline) .. payload, 'PXAT', text)
+        done = try('SET', key, sub(what, 29) .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text)
       end
       if type(done) == 'table' and done.err then
         answer = {FAILED, done.err}

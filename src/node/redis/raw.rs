@@ -86,6 +86,7 @@ pub(crate) fn command(bytes: &Instruction, payload: Bytes) -> Option<(Command, E
             absolute: b,
             codec: header.codec,
             schema: header.schema,
+            seal: header.seal,
             operation: header.operation,
             payload: payload.clone(),
         };

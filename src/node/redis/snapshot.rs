@@ -128,11 +128,11 @@ mod tests {
 
     #[test]
     fn each_record_has_its_own_expiry() {
-        let header = [&b"\x01L\0"[..], &[0; 33]].concat();
+        let header = [&b"\x01L\0"[..], &[0; 32]].concat();
         let mut endless = header.clone();
-        endless[30..].copy_from_slice(&(NOW + 7).to_be_bytes()[2..]);
+        endless[29..].copy_from_slice(&(NOW + 7).to_be_bytes()[2..]);
         let mut live = header;
-        live[30..].copy_from_slice(&(NOW + 99).to_be_bytes()[2..]);
+        live[29..].copy_from_slice(&(NOW + 99).to_be_bytes()[2..]);
         for record in [&mut live, &mut endless] {
             record[8..14].copy_from_slice(&1_u64.to_be_bytes()[2..]);
         }

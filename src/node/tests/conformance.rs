@@ -8,7 +8,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use sessionring_testkit::RedisServer;
+use sessionring_testkit::{RedisServer, Reply};
 
 use super::*;
 use crate::{
@@ -427,6 +427,32 @@ async fn a_key_of_another_type_gives_way_to_a_log_out_only() {
     assert!(matches!(node.run(2, logout).await.unwrap(), Outcome::Applied(version) if version > 7));
 }
 
+/// No node makes one, but somebody may put it there, and its answer is not to be taken for "absent".
+#[tokio::test]
+async fn version_zero_is_a_version() {
+    let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+    let node = TestNode::connect("zero", &server.address(), Limits::default()).await;
+    let record = super::write(Condition::Live, 1, b"").header(0, now() + HOUR, EPOCH).encode().to_vec();
+    server.command(&[&b"SET"[..], node.key(1).as_bytes(), &record]).unwrap();
+    assert_eq!(node.run(1, Command::Touch(HOUR)).await.unwrap(), Outcome::Applied(0));
+    let update = super::write(Condition::Version(0), 2, b"more").into();
+    assert_eq!(node.run(1, update).await.unwrap(), Outcome::Applied(1));
+}
+
+#[tokio::test]
+async fn nothing_goes_beyond_the_last_version() {
+    let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+    let node = TestNode::connect("last", &server.address(), Limits::default()).await;
+    let last = (1 << 53) - 1;
+    let record = super::write(Condition::Live, 1, b"").header(last, now() + HOUR, EPOCH).encode().to_vec();
+    server.command(&[&b"SET"[..], node.key(1).as_bytes(), &record]).unwrap();
+    let write = |condition| super::write(condition, 2, b"more").into();
+    for command in [write(Condition::Live), write(Condition::Version(last)), Command::Touch(HOUR)] {
+        assert_eq!(node.run(1, command).await.unwrap(), Outcome::Unexpected(record.clone()));
+    }
+    assert!(matches!(node.run(1, Command::Delete(delete(3))).await.unwrap(), Outcome::Applied(_)));
+}
+
 #[tokio::test]
 async fn a_key_without_an_expiry_ends_at_its_absolute_deadline() {
     let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
@@ -438,6 +464,13 @@ async fn a_key_without_an_expiry_ends_at_its_absolute_deadline() {
         let fetched = node.run(key, Command::Fetch).await.unwrap();
         if max_deadline < now() {
             assert_eq!(fetched, Outcome::Absent);
+            let update = super::write(Condition::Version(7), 2, b"late").into();
+            let set = super::write(Condition::Live, 2, b"late").into();
+            for late in [Command::Visit, Command::Touch(HOUR), update, set] {
+                assert_eq!(node.run(key, late).await.unwrap(), Outcome::Absent);
+            }
+            let stored = client.command(&[&b"GET"[..], node.key(key).as_bytes()]).unwrap();
+            assert_eq!(stored, Reply::Bulk(record), "it was changed");
         } else {
             assert_eq!(fetched, Outcome::Fetched { record, deadline: max_deadline });
         }

@@ -63,7 +63,7 @@ async fn what_waits_travels_together_and_batches_are_bounded() {
 #[tokio::test]
 async fn large_records_are_read_few_at_a_time() {
     let (server, node) = node().await;
-    let value = vec![0; (64 << 10) - 36];
+    let value = vec![0; (64 << 10) - 35];
     let requests = (0..64)
         .map(|key| node.request(key, write(Condition::Absent, u64::from(key), &value).into()))
         .collect();

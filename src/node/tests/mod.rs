@@ -120,6 +120,7 @@ pub(super) fn write(condition: Condition, operation: u64, payload: &[u8]) -> Wri
         absolute: 24 * HOUR,
         codec: CodecId::JSON,
         schema: 0,
+        seal: 0,
         operation,
         payload: bytes::Bytes::copy_from_slice(payload),
     }

@@ -1,6 +1,7 @@
 //! How a session becomes bytes, and back.
 
 mod bincode;
+mod fields;
 mod json;
 mod message_pack;
 mod shallow;
@@ -9,6 +10,7 @@ use std::fmt;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+pub(crate) use self::fields::{join, names_fields, split};
 pub use self::{bincode::Bincode, json::Json, message_pack::MessagePack};
 
 /// The number by which a record names its codec. 0 is nobody's; 1 to 127 belong to this crate, 128 to 255 to
@@ -64,7 +66,7 @@ impl CodecError {
 ///
 /// | codec | size | a field is added | readable | choose it |
 /// |---|---|---|---|---|
-/// | [`Bincode`] | smallest | breaks live sessions | no | when the type does not change |
+/// | [`Bincode`] | smallest | breaks live sessions, unless it has a [version](super::SessionData) | no | when the type does not change |
 /// | [`MessagePack`] | names included | `#[serde(default)]` | no | when the type evolves |
 /// | [`Json`] | largest | `#[serde(default)]` | `redis-cli` | when people read records |
 ///
