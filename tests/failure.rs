@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sessionring::{Event, NodeState, SessionId, SessionRing, Sessions};
+use sessionring::{Event, Events, NodeState, SessionId, SessionRing, Sessions};
 use sessionring_testkit::{Direction, FakeServer, FaultProxy, RedisServer, Script};
 use support::{Login, login, logins, nodes, on, server, servers};
 
@@ -375,6 +375,11 @@ impl Load {
     }
 }
 
+async fn next(events: &mut Events) -> Event {
+    let event = tokio::time::timeout(Duration::from_secs(60), events.next()).await;
+    event.expect("nobody noticed").expect("the ring is open")
+}
+
 /// As long as a busy machine may need for the nodes that are well. That one is silent is found sooner, by looking at it.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -396,7 +401,7 @@ async fn one_fails_and_comes_back(addresses: Vec<String>, fail: impl FnOnce(), c
     load.goes_on().await;
 
     fail();
-    match events.next().await.unwrap() {
+    match next(&mut events).await {
         Event::NodeDown { node, error } => {
             assert_eq!(node.as_str(), "b");
             assert!(error.is_unavailable(), "{error}");
@@ -419,7 +424,7 @@ async fn one_fails_and_comes_back(addresses: Vec<String>, fail: impl FnOnce(), c
     assert!(begin.elapsed() < 2 * DEADLINE, "{:?}", begin.elapsed());
 
     come_back();
-    match events.next().await.unwrap() {
+    match next(&mut events).await {
         Event::NodeUp { node } => assert_eq!(node.as_str(), "b"),
         other => panic!("{other:?}"),
     }
@@ -521,7 +526,7 @@ async fn nodes_that_come_and_go_are_seen_in_health_and_heard_of() {
     ring.add_node("c", servers[2].address()).await.unwrap().wait().await.unwrap();
     let mut heard = Vec::new();
     while heard.len() < 3 {
-        heard.push(match events.next().await.unwrap() {
+        heard.push(match next(&mut events).await {
             Event::TopologyChanged { epoch, resizing } => {
                 assert!(epoch > founded);
                 if resizing { "moving" } else { "moved" }

@@ -130,9 +130,14 @@ fn watchful(builder: Builder) -> Builder {
     builder.probe_interval(Duration::from_millis(50))
 }
 
+async fn next(events: &mut Events) -> Event {
+    let event = tokio::time::timeout(Duration::from_secs(30), events.next()).await;
+    event.expect("nobody noticed").expect("the ring is open")
+}
+
 /// Waits until this node is down, and says why.
 async fn goes_down(events: &mut Events, name: &str) -> Error {
-    match events.next().await.unwrap() {
+    match next(events).await {
         Event::NodeDown { node, error } => {
             assert_eq!(node.as_str(), name, "{error}");
             error
@@ -142,7 +147,7 @@ async fn goes_down(events: &mut Events, name: &str) -> Error {
 }
 
 async fn comes_up(events: &mut Events, name: &str) {
-    match events.next().await.unwrap() {
+    match next(events).await {
         Event::NodeUp { node } => assert_eq!(node.as_str(), name),
         other => panic!("{other:?}"),
     }

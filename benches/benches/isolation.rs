@@ -28,7 +28,9 @@ const PHASES: usize = 3;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    println!("| node b | requests to a and c | failed | p50 | p99 | p99.9 | p99 to before | failed at b | slowest at b |");
+    println!(
+        "| node b | requests to a and c | failed | p50 | p99 | p99.9 | p99 to before | failed at b | slowest at b |"
+    );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     measure("killed (SIGKILL)", |server, _| server.kill().map_err(Into::into)).await?;
     measure("stopped (SIGSTOP)", |server, _| server.stop_process().map_err(Into::into)).await?;
@@ -76,8 +78,8 @@ async fn measure(what: &str, fail: impl Fn(&RedisServer, &FaultProxy) -> Result<
         }
     }
     let before = well[1].percentile(0.99);
-    for (when, times) in [("well", &mut well[1])].into_iter().chain([(what, &mut well[2])]) {
-        let here = if when == what { &broken[2] } else { &broken[1] };
+    for (phase, when) in [(1, "well"), (2, what)] {
+        let (times, here) = (&mut well[phase], &broken[phase]);
         let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|part| times.percentile(part));
         println!(
             "| {when} | {} | {} | {p50:.2?} | {p99:.2?} | {p999:.2?} | {:.2}x | {} | {:.2?} |",
@@ -106,7 +108,11 @@ impl Times {
 }
 
 /// Reads, and now and then writes, one session over and over.
-fn client(sessions: &Sessions<String>, id: SessionId, phase: &Arc<AtomicUsize>) -> JoinHandle<[Times; PHASES]> {
+fn client(
+    sessions: &Sessions<String>,
+    id: SessionId,
+    phase: &Arc<AtomicUsize>,
+) -> JoinHandle<[Times; PHASES]> {
     let (sessions, phase) = (sessions.clone(), phase.clone());
     tokio::spawn(async move {
         let mut times: [Times; PHASES] = Default::default();
