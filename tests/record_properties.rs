@@ -290,7 +290,7 @@ fn header() -> impl Strategy<Value = Vec<u8>> {
             bytes.extend(seal.to_be_bytes());
             bytes.extend(&stamp.to_be_bytes()[2..]);
             bytes.extend(operation.to_be_bytes());
-            bytes.extend(version.to_be_bytes());
+            bytes.extend(&version.to_be_bytes()[1..]);
             bytes.extend(&deadline.to_be_bytes()[2..]);
             bytes
         },

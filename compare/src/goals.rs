@@ -36,6 +36,8 @@ impl Bound {
 pub(crate) enum Measure {
     /// Both sides do the same workload.
     Requests { workload: Workload, rival: Name, rival_nodes: usize, in_flight: usize, of: Quantity },
+    /// Throughput of our own sealed sessions to unsealed ones.
+    Sealing { workload: Workload, in_flight: usize },
     /// Processor time of the servers for each operation, to plain redis-rs.
     ServerCpu { workload: Workload, in_flight: usize },
     /// Nanoseconds for each lookup.
@@ -93,7 +95,7 @@ use Bound::{AtLeast, AtMost, NoMoreThanTheirs};
 use Name::{Cluster, Multiplexed, Twemproxy};
 use Workload::{Get, GetMany, Mix, Set, Visit};
 
-pub(crate) const GOALS: [Goal; 23] = [
+pub(crate) const GOALS: [Goal; 25] = [
     requests("get-1", "get to GET, 1 in flight", AtLeast(0.97), (Get, Multiplexed, 1)),
     requests("get-32", "get to GET, 32 in flight", AtLeast(1.4), (Get, Multiplexed, 32)),
     requests("get-256", "get to GET, 256 in flight", AtLeast(2.0), (Get, Multiplexed, 256)),
@@ -147,6 +149,18 @@ pub(crate) const GOALS: [Goal; 23] = [
             in_flight: 32,
             of: Quantity::Latency(99.0),
         },
+    },
+    Goal {
+        name: "sealed-get-256",
+        title: "sealed get to unsealed get, 256 in flight",
+        bound: AtLeast(0.75),
+        measure: Measure::Sealing { workload: Get, in_flight: 256 },
+    },
+    Goal {
+        name: "sealed-set-256",
+        title: "sealed set to unsealed set, 256 in flight",
+        bound: AtLeast(0.75),
+        measure: Measure::Sealing { workload: Set, in_flight: 256 },
     },
     Goal {
         name: "cpu-get-256",

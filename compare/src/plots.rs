@@ -119,7 +119,7 @@ fn draw_legend(area: &Area<'_>, lines: &[Line]) -> Drawn {
 /// Ours is the thick line.
 fn style(name: Name) -> ShapeStyle {
     let (red, green, blue, width) = match name {
-        Name::SessionRing => (214, 39, 40, 3),
+        Name::SessionRing | Name::Sealed => (214, 39, 40, 3),
         Name::Multiplexed => (60, 60, 60, 1),
         Name::ConnectionManager => (150, 150, 150, 1),
         Name::Cluster => (31, 119, 180, 1),

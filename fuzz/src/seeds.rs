@@ -223,7 +223,7 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
 fn header([kind, flags, codec]: [u8; 3], version: u64, max_deadline: u64) -> Vec<u8> {
     let mut bytes = vec![1, kind, flags, codec, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
     bytes.extend(0x1112_1314_1516_1718_u64.to_be_bytes());
-    bytes.extend(version.to_be_bytes());
+    bytes.extend(&version.to_be_bytes()[1..]);
     bytes.extend(&max_deadline.to_be_bytes()[2..]);
     assert_eq!(bytes.len(), Header::LEN);
     bytes

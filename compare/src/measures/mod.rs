@@ -8,7 +8,7 @@ pub(crate) mod server_cpu;
 
 use crate::{
     Result,
-    goals::{Goal, Measure, NODES, SIZE},
+    goals::{Goal, Measure, NODES, Quantity, SIZE},
     lab::Lab,
     pairs::Series,
     statistics::Spread,
@@ -43,6 +43,11 @@ pub(crate) fn take(lab: &Lab, goal: &Goal, series: &Series) -> Result<Value> {
                 theirs: (rival, rival_nodes, SIZE),
             };
             Ok(ratio(requests::compare(lab, &case, series)?.ratio(of)?))
+        }
+        Measure::Sealing { workload, in_flight } => {
+            let (ours, theirs) = ((Name::Sealed, NODES, SIZE), (Name::SessionRing, NODES, SIZE));
+            let case = requests::Case { workload, in_flight, ours, theirs };
+            Ok(ratio(requests::compare(lab, &case, series)?.ratio(Quantity::Throughput)?))
         }
         Measure::ServerCpu { workload, in_flight } => {
             Ok(ratio(server_cpu::compare(lab, workload, in_flight, series)?.ratio))

@@ -14,6 +14,7 @@ mod twemproxy;
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
+use ::sessionring::SealingKeys;
 use futures_util::future::try_join_all;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -108,6 +109,8 @@ where
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Name {
     SessionRing,
+    /// The same with sealed sessions.
+    Sealed,
     Multiplexed,
     ConnectionManager,
     Cluster,
@@ -139,7 +142,11 @@ impl Name {
     pub(crate) async fn connect(self, addresses: &[String], data: Arc<Data>) -> Result<Arc<dyn Contestant>> {
         let connected: Result<Arc<dyn Contestant>> = match self {
             Name::SessionRing => {
-                sessionring::connect(addresses, data).await.map(|store| Arc::new(store) as _)
+                sessionring::connect(addresses, data, None).await.map(|store| Arc::new(store) as _)
+            }
+            Name::Sealed => {
+                let keys = SealingKeys::new(1, &[7; 32])?;
+                sessionring::connect(addresses, data, Some(keys)).await.map(|store| Arc::new(store) as _)
             }
             Name::Multiplexed => {
                 multiplexed::connect(addresses, data).await.map(|store| Arc::new(store) as _)
@@ -160,6 +167,7 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Name::SessionRing => "sessionring",
+            Name::Sealed => "sessionring, sealed",
             Name::Multiplexed => "redis-rs multiplexed",
             Name::ConnectionManager => "redis-rs manager",
             Name::Cluster => "redis-rs cluster_async",

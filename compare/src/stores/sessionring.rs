@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use sessionring::{Lifetime, SessionRing, Sessions};
+use sessionring::{Lifetime, SealingKeys, SessionRing, Sessions};
 
 use super::{LIFETIME, PATIENCE, Store, change};
 use crate::{Result, data::Data};
@@ -16,18 +16,25 @@ struct Inner {
     data: Arc<Data>,
 }
 
-pub(super) async fn connect(addresses: &[String], data: Arc<Data>) -> Result<Ours> {
+pub(super) async fn connect(
+    addresses: &[String],
+    data: Arc<Data>,
+    keys: Option<SealingKeys>,
+) -> Result<Ours> {
     let mut builder =
         SessionRing::builder().name(format!("of-{}", addresses.len())).request_timeout(PATIENCE);
     for (i, address) in addresses.iter().enumerate() {
         builder = builder.node(format!("node-{i}"), address);
     }
     let ring = builder.connect().await?;
-    let sessions = ring
-        .sessions::<String>("compare")
-        .lifetime(Lifetime::new(LIFETIME, LIFETIME)?)
+    let mut sessions = ring
+        .sessions::<String>(if keys.is_some() { "sealed" } else { "compare" })
+        .lifetime(Lifetime::new(LIFETIME, 24 * LIFETIME)?)
         // The largest values are exactly as long as the usual bound, before they are encoded.
         .max_bytes(1 << 20);
+    if let Some(keys) = keys {
+        sessions = sessions.seal(keys);
+    }
     Ok(Ours(Arc::new(Inner { ring, sessions, data })))
 }
 
