@@ -3,7 +3,7 @@
 //! An [`Error`] is opaque: ask it with the `is_*` predicates, or match on [`Error::kind`]. Its message
 //! says which node, what is wrong and what to do, and never holds a session id or a password.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use crate::{
     record::{SealingKeyError, SecretLength},
@@ -22,6 +22,8 @@ struct Inner {
     kind: ErrorKind,
     node: Option<NodeId>,
     message: String,
+    /// For how long the node had been of no use when this was said.
+    down: Option<Duration>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -63,7 +65,7 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error(Arc::new(Inner { kind, node: None, message: message.into(), source: None }))
+        Error(Arc::new(Inner { kind, node: None, message: message.into(), down: None, source: None }))
     }
 
     pub(crate) fn configuration(message: impl Into<String>) -> Error {
@@ -71,7 +73,8 @@ impl Error {
     }
 
     pub(crate) fn at(kind: ErrorKind, node: &NodeId, message: impl Into<String>) -> Error {
-        Error(Arc::new(Inner { kind, node: Some(node.clone()), message: message.into(), source: None }))
+        let (node, message) = (Some(node.clone()), message.into());
+        Error(Arc::new(Inner { kind, node, message, down: None, source: None }))
     }
 
     pub(crate) fn with_source(
@@ -79,7 +82,16 @@ impl Error {
         message: impl Into<String>,
         source: impl StdError + Send + Sync + 'static,
     ) -> Error {
-        Error(Arc::new(Inner { kind, node: None, message: message.into(), source: Some(Box::new(source)) }))
+        let (message, source) = (message.into(), Some(Box::new(source) as _));
+        Error(Arc::new(Inner { kind, node: None, message, down: None, source }))
+    }
+
+    /// The same, of a node that has been of no use for so long. Only for an error that nobody else has yet.
+    pub(crate) fn unavailable_for(mut self, since: Duration) -> Error {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.down = Some(since);
+        }
+        self
     }
 
     /// What went wrong.
@@ -95,6 +107,12 @@ impl Error {
     /// The node it went wrong at, where there is one.
     pub fn node(&self) -> Option<&NodeId> {
         self.0.node.as_ref()
+    }
+
+    /// For how long the node has been known to be of no use, if this failed because of that: at once, and nothing was sent.
+    /// `None` for every other error, also for the one that found out.
+    pub fn unavailable_since(&self) -> Option<Duration> {
+        self.0.down
     }
 
     /// The node does not answer, or more waits for it than may wait. **Not** "no session": the session may

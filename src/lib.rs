@@ -56,11 +56,11 @@ mod session;
 #[cfg(test)]
 mod simulation;
 
-pub use client::{Builder, SessionRing};
+pub use client::{Builder, Event, Events, SessionRing};
 pub use error::{Error, ErrorKind, Result};
-pub use node::Credentials;
 #[cfg(feature = "tls")]
 pub use node::Tls;
+pub use node::{Credentials, NodeHealth, NodeState};
 pub use record::{RingSecret, SealingKeys, SessionData, SessionId, Upgrades};
 pub use resize::{Flow, Forgotten, Phase, Plan, Progress, Resize, Returning, Sample, Stuck};
 pub use ring::NodeId;

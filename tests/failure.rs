@@ -3,13 +3,16 @@
 mod support;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
-use sessionring::{SessionId, SessionRing, Sessions};
-use sessionring_testkit::{Direction, FaultProxy, RedisServer};
-use support::{Login, login, logins, nodes, on, servers};
+use sessionring::{Event, Events, NodeState, SessionId, SessionRing, Sessions};
+use sessionring_testkit::{Direction, FakeServer, FaultProxy, RedisServer, Script};
+use support::{Login, login, logins, nodes, on, server, servers};
 
 /// One session on every node, in the order of the nodes' names.
 async fn one_each(ring: &SessionRing, sessions: &Sessions<Login>) -> Vec<SessionId> {
@@ -312,5 +315,249 @@ async fn two_founders_with_different_lists_never_split_the_sessions() {
         assert!(other.warnings().iter().any(|warning| warning.contains("node c")), "{:?}", other.warnings());
         let id = logins(&left).create(&login(1)).await.unwrap();
         assert_eq!(logins(&right).get(&id).await.unwrap(), Some(login(1)));
+    }
+}
+
+/// What a test reads every node's session with, over and over, until it is told to stop: for each node, in the order of the
+/// names, how often it was answered, and every error with the time that it took.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Vec<Arc<AtomicU64>>,
+    readers: Vec<tokio::task::JoinHandle<Vec<(Duration, sessionring::Error)>>>,
+}
+
+impl Load {
+    fn begin(sessions: &Sessions<Login>, ids: &[SessionId]) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let answered: Vec<Arc<AtomicU64>> = ids.iter().map(|_| Arc::default()).collect();
+        let readers = ids.iter().zip(&answered).map(|(id, answered)| {
+            let (sessions, id, stop) = (sessions.clone(), id.clone(), stop.clone());
+            let answered = answered.clone();
+            tokio::spawn(async move {
+                let mut errors = Vec::new();
+                while !stop.load(Relaxed) {
+                    let begin = Instant::now();
+                    let asked = match answered.load(Relaxed) % 2 {
+                        0 => sessions.get(&id).await.map(drop),
+                        _ => sessions.update(&id, |login| login.user += 1).await.map(drop),
+                    };
+                    match asked {
+                        Ok(()) => drop(answered.fetch_add(1, Relaxed)),
+                        Err(error) => {
+                            errors.push((begin.elapsed(), error));
+                            // Those that fail at once are not to keep the others from the processor.
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                    }
+                }
+                errors
+            })
+        });
+        let readers = readers.collect();
+        Load { stop, answered, readers }
+    }
+
+    /// Waits until every node has answered some more.
+    async fn goes_on(&self) {
+        let wanted: Vec<u64> = self.answered.iter().map(|answered| answered.load(Relaxed) + 10).collect();
+        while self.answered.iter().zip(&wanted).any(|(answered, wanted)| answered.load(Relaxed) < *wanted) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn end(self) -> Vec<Vec<(Duration, sessionring::Error)>> {
+        self.stop.store(true, Relaxed);
+        let mut ended = Vec::new();
+        for reader in self.readers {
+            ended.push(reader.await.unwrap());
+        }
+        ended
+    }
+}
+
+async fn next(events: &mut Events) -> Event {
+    let event = tokio::time::timeout(Duration::from_secs(60), events.next()).await;
+    event.expect("nobody noticed").expect("the ring is open")
+}
+
+/// As long as a busy machine may need for the nodes that are well. That one is silent is found sooner, by looking at it.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Node b of three fails and comes back, under load: all other nodes answer everything, b's requests fail typed and in time,
+/// and health and events say what is going on.
+async fn one_fails_and_comes_back(addresses: Vec<String>, fail: impl FnOnce(), come_back: impl FnOnce()) {
+    let ring = nodes(addresses)
+        .request_timeout(DEADLINE)
+        .connect_timeout(Duration::from_secs(3))
+        .probe_interval(Duration::from_secs(1))
+        .connect()
+        .await
+        .unwrap();
+    let sessions = logins(&ring);
+    let ids = one_each(&ring, &sessions).await;
+    let mut events = ring.events();
+    assert!(ring.health().iter().all(|node| matches!(node.state, NodeState::Up(_))), "{:?}", ring.health());
+    let load = Load::begin(&sessions, &ids);
+    load.goes_on().await;
+
+    fail();
+    match next(&mut events).await {
+        Event::NodeDown { node, error } => {
+            assert_eq!(node.as_str(), "b");
+            assert!(error.is_unavailable(), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let b = &ring.health()[1];
+    assert!(matches!(b.state, NodeState::Down(_)), "{b:?}");
+    assert!(b.last_error.as_ref().unwrap().is_unavailable());
+    // It is known to be down: an answer comes at once, and says for how long. A hundred would take many minutes otherwise.
+    let begin = Instant::now();
+    let mut since = Duration::ZERO;
+    for _ in 0..100 {
+        let error = sessions.get(&ids[1]).await.unwrap_err();
+        assert!(error.is_unavailable() && error.node().unwrap().as_str() == "b", "{error}");
+        let now = error.unavailable_since().expect("it is known to be down");
+        assert!(now >= since, "it went down once");
+        since = now;
+    }
+    assert!(begin.elapsed() < 2 * DEADLINE, "{:?}", begin.elapsed());
+
+    come_back();
+    match next(&mut events).await {
+        Event::NodeUp { node } => assert_eq!(node.as_str(), "b"),
+        other => panic!("{other:?}"),
+    }
+    load.goes_on().await;
+    let errors = load.end().await;
+    assert!(errors[0].is_empty() && errors[2].is_empty(), "{:?} {:?}", errors[0].first(), errors[2].first());
+    assert!(!errors[1].is_empty());
+    for (took, error) in &errors[1] {
+        let typed = error.is_unavailable() || error.is_indeterminate();
+        assert!(typed && error.node().unwrap().as_str() == "b", "{error}");
+        assert!(*took < DEADLINE + Duration::from_secs(2), "{took:?}: {error}");
+    }
+    assert!(matches!(ring.health()[1].state, NodeState::Up(_)), "{:?}", ring.health());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_killed_under_load_costs_its_own_sessions_and_nobody_else() {
+    let servers: Vec<_> = (0..3)
+        .map(|_| {
+            RedisServer::builder()
+                .config("appendonly", "yes")
+                .config("appendfsync", "always")
+                .start()
+                .unwrap()
+        })
+        .collect();
+    let addresses = servers.iter().map(RedisServer::address).collect();
+    one_fails_and_comes_back(addresses, || servers[1].kill().unwrap(), || servers[1].restart().unwrap())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_stopped_under_load_costs_its_own_sessions_and_nobody_else() {
+    let servers = servers(3);
+    let addresses = servers.iter().map(RedisServer::address).collect();
+    let (stop, go_on) = (|| servers[1].stop_process().unwrap(), || servers[1].continue_process().unwrap());
+    one_fails_and_comes_back(addresses, stop, go_on).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_swallows_everything_costs_the_node_behind_it_and_nobody_else() {
+    let servers = servers(3);
+    let proxy = FaultProxy::in_front_of(&servers[1]).unwrap();
+    let mut addresses: Vec<_> = servers.iter().map(RedisServer::address).collect();
+    addresses[1] = proxy.address();
+    let mend = || {
+        proxy.blackhole(false);
+        proxy.cut();
+    };
+    one_fails_and_comes_back(addresses, || proxy.blackhole(true), mend).await;
+}
+
+/// Only the answers to requests are lost, as where large packets do not get through: every connection looks well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_greets_and_answers_no_request_is_not_waited_for_every_time() {
+    let server = server();
+    let client = Mutex::new(server.client().unwrap());
+    let mute = Arc::new(AtomicBool::new(false));
+    let says_nothing = mute.clone();
+    let greets = FakeServer::start(Script::respond(move |args| match &*args[0] {
+        b"MGET" if says_nothing.load(Relaxed) => Vec::new(),
+        _ => client.lock().unwrap().command(args).unwrap().encode(),
+    }))
+    .unwrap();
+    let ring = nodes([greets.address()]).request_timeout(Duration::from_millis(100)).connect().await.unwrap();
+    let sessions = logins(&ring);
+    let id = SessionId::generate().unwrap();
+    mute.store(true, Relaxed);
+    let (mut waited, mut refused) = (0, 0);
+    while waited < 8 {
+        let error = sessions.get(&id).await.unwrap_err();
+        assert!(error.is_unavailable(), "{error}");
+        match error.unavailable_since() {
+            Some(_) => refused += 1,
+            None => waited += 1,
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(refused > waited, "{refused} failed at once, {waited} at their deadline");
+    mute.store(false, Relaxed);
+    until(&sessions, &id, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_come_and_go_are_seen_in_health_and_heard_of() {
+    let servers = servers(3);
+    let ring = on(&servers[..2]).connect().await.unwrap();
+    let mut events = ring.events();
+    let pids: Vec<_> = ring.health().iter().map(|node| node.process).collect();
+    let founded = ring.epoch();
+    for node in ring.health() {
+        assert_eq!((node.epoch, node.waiting), (Some(founded), 0), "{node:?}");
+        assert!(
+            node.version.as_ref().unwrap().contains(' ')
+                && node.process.is_some()
+                && node.last_error.is_none()
+        );
+    }
+    ring.add_node("c", servers[2].address()).await.unwrap().wait().await.unwrap();
+    let mut heard = Vec::new();
+    while heard.len() < 3 {
+        heard.push(match next(&mut events).await {
+            Event::TopologyChanged { epoch, resizing } => {
+                assert!(epoch > founded);
+                if resizing { "moving" } else { "moved" }
+            }
+            Event::NodeUp { node } if node.as_str() == "c" => "up",
+            other => panic!("{other:?}"),
+        });
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, ["moved", "moving", "up"]);
+    assert_eq!(ring.health().iter().map(|node| node.node.to_string()).collect::<Vec<_>>(), ["a", "b", "c"]);
+
+    // New connections beside the old ones are no news, and another process is seen.
+    ring.reconnect().await.unwrap();
+    servers[0].kill().unwrap();
+    servers[0].restart().unwrap();
+    loop {
+        let _ = logins(&ring).get(&SessionId::generate().unwrap()).await;
+        let a = &ring.health()[0];
+        if a.process != pids[0] && matches!(a.state, NodeState::Up(_)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    ring.close().await;
+    while let Some(event) = events.next().await {
+        match event {
+            Event::NodeDown { node, .. } | Event::NodeUp { node } => assert_eq!(node.as_str(), "a"),
+            // It came back empty, and was taken up again.
+            Event::TopologyChanged { epoch, .. } => assert_eq!(epoch, ring.epoch()),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use super::keeper::{Keeper, lost_its_memory};
 use crate::{
     error::{Error, ErrorKind, Result},
-    node::{Gate, Hello, Link, check_owner, refused},
+    node::{Condition, Gate, Hello, Link, Look, check_owner, refused},
     protocol::{Control, ControlReply, Standing},
     ring::NodeId,
     topology::{DocumentMember, Policy, Verdict},
@@ -99,10 +99,18 @@ impl<L: Link> Gate<L> for KeeperGate {
         Err(Error::at(ErrorKind::Unavailable, &self.node, "the ring changes faster than the node can follow"))
     }
 
-    fn noticed(&self, fence: Option<Vec<u8>>) {
+    fn noticed(&self, look: Look) -> Result<()> {
         if let Some(keeper) = self.keeper.upgrade() {
-            keeper.settle_soon(&self.node, fence);
+            keeper.directory().clocks().look_again(&self.node, look.reading)?;
+            keeper.settle_soon(&self.node, look.fence);
             keeper.directory().rest(IDLE);
+        }
+        Ok(())
+    }
+
+    fn turned(&self, condition: &Condition) {
+        if let Some(keeper) = self.keeper.upgrade() {
+            keeper.announce(condition);
         }
     }
 
@@ -122,7 +130,11 @@ impl<L: Link> Gate<L> for OpenGate {
         Ok(())
     }
 
-    fn noticed(&self, _: Option<Vec<u8>>) {}
+    fn noticed(&self, _: Look) -> Result<()> {
+        Ok(())
+    }
+
+    fn turned(&self, _: &Condition) {}
 
     fn unreachable(&self) {}
 }

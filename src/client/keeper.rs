@@ -19,14 +19,15 @@ use tokio::{
 };
 
 use super::{
+    events::{Event, Events, Herald},
     gate::{KeeperGate, OpenGate},
     view::View,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     node::{
-        AnyTransport, Connection, ControlNode, Directory, Dispatcher, Limits, Node, Refusal, Transport,
-        refused,
+        AnyTransport, Condition, Connection, ControlNode, Directory, Dispatcher, Limits, News, Node,
+        NodeHealth, Refusal, Transport, refused,
     },
     protocol::{Control, Standing},
     ring::NodeId,
@@ -56,6 +57,7 @@ pub(crate) struct Keeper {
     /// Somebody is asking the nodes for a newer document.
     catching_up: AtomicBool,
     closed: AtomicBool,
+    herald: Herald,
 }
 
 #[derive(Default)]
@@ -84,12 +86,14 @@ impl Keeper {
             caught_up: AsyncMutex::default(),
             catching_up: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            herald: Herald::new(),
         });
         // Their gates ask the keeper at once, so it has to be there; but nothing is adopted before the view is whole.
         let adopting = keeper.adopting.lock();
         let nodes = document.members().iter().map(|member| keeper.handle(member, &keeper.limits)).collect();
         keeper.view.store(Arc::new(View { document, nodes, renewals: 0 }));
         drop(adopting);
+        keeper.announce_all();
         keeper
     }
 
@@ -161,9 +165,12 @@ impl Keeper {
                 .collect();
             let kept = |node: &Node| nodes.iter().any(|other| other.is(node));
             let dropped: Vec<Node> = old.nodes.iter().filter(|node| !kept(node)).cloned().collect();
+            let (epoch, resizing) = (document.epoch(), document.is_migrating());
             self.view.store(Arc::new(View { document, nodes, renewals: old.renewals }));
+            self.herald.tell(Event::TopologyChanged { epoch, resizing });
             dropped
         };
+        self.announce_all();
         for node in dropped {
             tokio::spawn(node.close());
         }
@@ -192,6 +199,7 @@ impl Keeper {
                 let stays = view.document.member(&member.id).filter(|(_, now)| now.address == member.address);
                 closing.push(match (stays, tried) {
                     (Some((index, _)), Ok(())) if !self.is_closed() => {
+                        node.condition().succeed(nodes[index.get()].condition());
                         std::mem::replace(&mut nodes[index.get()], node)
                     }
                     (Some(_), Err(error)) => {
@@ -204,9 +212,38 @@ impl Keeper {
             let (document, renewals) = (view.document.clone(), view.renewals + 1);
             self.view.store(Arc::new(View { document, nodes, renewals }));
         }
+        self.announce_all();
         self.directory.renew();
         join_all(closing.iter().map(Node::close)).await;
         failed.map_or(Ok(()), Err)
+    }
+
+    /// How the nodes are.
+    pub(crate) fn health(&self) -> Vec<NodeHealth> {
+        self.view.load().nodes.iter().map(Node::health).collect()
+    }
+
+    /// What happens from now on.
+    pub(crate) fn events(&self) -> Events {
+        self.herald.listen()
+    }
+
+    /// Tells what has become of the node whose handle this is, if requests go over that handle.
+    pub(crate) fn announce(&self, condition: &Condition) {
+        let view = self.view.load();
+        if let Some(node) = view.nodes.iter().find(|node| std::ptr::eq(node.condition(), condition)) {
+            condition.tell(|news| {
+                self.herald.tell(match news {
+                    News::Up => Event::NodeUp { node: node.id().clone() },
+                    News::Down(error) => Event::NodeDown { node: node.id().clone(), error },
+                });
+            });
+        }
+    }
+
+    /// What a handle has to tell from before it was in the view.
+    fn announce_all(&self) {
+        self.view.load().nodes.iter().for_each(|node| self.announce(node.condition()));
     }
 
     /// A node refused a request of `fence`: brings either side up to date. `Ok` says that it is worth to route the request
@@ -371,6 +408,7 @@ impl Keeper {
             self.closed.store(true, SeqCst);
             self.view.load().nodes.iter().map(Node::close).collect()
         };
+        self.herald.end();
         for closed in closing {
             closed.await;
         }

@@ -1,6 +1,7 @@
 //! The handle that an application holds: joins `protocol` (what to send) to `node` (how to send it).
 
 mod builder;
+mod events;
 mod gate;
 mod keeper;
 mod running;
@@ -17,13 +18,16 @@ use std::{
 
 use tokio::time::Instant;
 
-pub use self::builder::Builder;
 pub(crate) use self::keeper::{Keeper, raise_to};
+pub use self::{
+    builder::Builder,
+    events::{Event, Events},
+};
 #[cfg(feature = "tls")]
 use crate::node::Tls;
 use crate::{
     error::Result,
-    node::{Access, Credentials, Node},
+    node::{Access, Credentials, Node, NodeHealth},
     protocol::{Command, Outcome},
     record::{Key, Keyspace, RingSecret, SessionId},
     ring::{NodeId, Ring},
@@ -86,6 +90,57 @@ impl SessionRing {
         let view = self.0.keeper.view();
         let token = self.0.secret.as_ref().map_or_else(|| id.token(), |secret| secret.token(id));
         view.id(view.document.tenure(token).owner).clone()
+    }
+
+    /// How every node of the ring is, as this application sees it. Asks nobody: it costs a lock per node.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use sessionring::{NodeState, SessionRing};
+    ///
+    /// let ring = SessionRing::builder().node("a", "memory:").connect().await?;
+    /// for node in ring.health() {
+    ///     match node.state {
+    ///         NodeState::Up(_) => {}
+    ///         state => eprintln!("{}: {state:?}, {:?}", node.node, node.last_error),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn health(&self) -> Vec<NodeHealth> {
+        self.0.keeper.health()
+    }
+
+    /// What happens to the ring from now on: nodes that go down and come up, topologies that change. For logs, metrics and
+    /// alarms; nothing has to be done about any of it. Whoever is slow loses the oldest events and
+    /// [hears how many](Event::Missed). Costs nothing while nobody listens.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use sessionring::{Event, SessionRing};
+    ///
+    /// let ring = SessionRing::builder().node("a", "memory:").connect().await?;
+    /// let mut events = ring.events();
+    /// let log = tokio::spawn(async move {
+    ///     while let Some(event) = events.next().await {
+    ///         match event {
+    ///             Event::NodeDown { node, error } => eprintln!("{node} is down: {error}"),
+    ///             Event::NodeUp { node } => eprintln!("{node} is up"),
+    ///             other => eprintln!("{other:?}"),
+    ///         }
+    ///     }
+    /// });
+    /// ring.add_node("b", "memory:").await?.wait().await?;
+    /// ring.close().await;
+    /// log.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn events(&self) -> Events {
+        self.0.keeper.events()
     }
 
     /// Where the nodes named to the [`Builder`] differed from the ring as it was found. They are only where the ring was

@@ -3,7 +3,7 @@
 #[cfg(test)]
 use super::simulated::{Question, SimulatedLink, SimulatedTransport};
 use super::{
-    Batch, BatchReply, Connection, Failure, Link, Survey, Surveyed, Transport,
+    Batch, BatchReply, Connection, Failure, Link, Look, Survey, Surveyed, Transport,
     memory::{MemoryLink, MemoryTransport},
     redis::{RedisLink, RedisParcel, RedisTransport},
 };
@@ -98,7 +98,7 @@ impl Link for AnyLink {
         }
     }
 
-    async fn probe(self) -> Result<Option<Vec<u8>>, Error> {
+    async fn probe(self) -> Result<Look, Error> {
         match self {
             AnyLink::Memory(link) => link.probe().await,
             AnyLink::Redis(link) => link.probe().await,

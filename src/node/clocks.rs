@@ -20,6 +20,8 @@ pub(crate) struct Clocks {
     limit: Duration,
     start: Instant,
     readings: Arc<Mutex<BTreeMap<NodeId, Reading>>>,
+    /// Of each node, what was recorded when it was let in.
+    admitted: Arc<Mutex<BTreeMap<NodeId, Reading>>>,
 }
 
 /// How far a node's clock was ahead of our monotonic one, in ms, and how far off that may be. Only differences
@@ -32,7 +34,7 @@ pub(crate) struct Reading {
 
 impl Clocks {
     pub(crate) fn new(limit: Duration) -> Clocks {
-        Clocks { limit, start: Instant::now(), readings: Arc::default() }
+        Clocks { limit, start: Instant::now(), readings: Arc::default(), admitted: Arc::default() }
     }
 
     /// A node said `time` in answer to a question asked at `asked`; it is taken to have looked half way between
@@ -45,6 +47,16 @@ impl Clocks {
 
     pub(crate) fn record(&self, node: &NodeId, reading: Reading) {
         self.readings.lock().insert(node.clone(), reading);
+        self.admitted.lock().insert(node.clone(), reading);
+    }
+
+    /// Looks at the clock of a node that was let in. An error if it has left the others since, and not they it: a clock that
+    /// jumps must not cost the node beside it.
+    pub(crate) fn look_again(&self, node: &NodeId, reading: Reading) -> Result<(), Error> {
+        self.readings.lock().insert(node.clone(), reading);
+        let was = self.admitted.lock().get(node).copied().unwrap_or(reading);
+        let moved = (reading.ahead - was.ahead).unsigned_abs().saturating_sub(reading.doubt + was.doubt);
+        if moved > self.limit.as_millis() as u64 / 2 { self.check(node) } else { Ok(()) }
     }
 
     /// Whether this node's clock agrees with the others'.
@@ -121,6 +133,18 @@ mod tests {
         let clocks = clocks(&[("a", 0), ("b", 3_600_000), ("c", 900)]);
         assert!(clocks.check(&NodeId::new("c").unwrap()).is_ok());
         assert!(clocks.check(&NodeId::new("b").unwrap()).is_err());
+    }
+
+    #[tokio::test]
+    async fn of_two_clocks_the_one_that_jumps_is_to_blame() {
+        let clocks = clocks(&[("a", 0), ("b", 500)]);
+        let (a, b) = (NodeId::new("a").unwrap(), NodeId::new("b").unwrap());
+        let reading = |ahead| Reading { ahead, doubt: 0 };
+        clocks.look_again(&a, reading(10)).unwrap();
+        clocks.look_again(&b, reading(490)).unwrap();
+        assert!(clocks.look_again(&b, reading(3_600_000)).unwrap_err().is_configuration());
+        clocks.look_again(&a, reading(20)).unwrap();
+        clocks.look_again(&b, reading(700)).unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,8 +21,9 @@ use tokio::{
 
 use super::{
     Connection, Driver, Failure, Gate, Kind, Limits, Link, Node, Transport,
-    backoff::{Restlessness, pause},
-    flight::{Landed, Lane},
+    backoff::Restlessness,
+    breaker::{Breaker, Down},
+    flight::{Landed, Lane, Unfit},
     probe::{Probe, Probed},
     queue::{Inbox, Lanes, Waiting},
     quiet::Quietly,
@@ -51,6 +52,7 @@ pub(crate) struct Dispatcher<T: Transport, G> {
     /// Counts connections, so that what an old one still had in flight says nothing about the new one.
     connections: u64,
     restlessness: Restlessness,
+    breaker: Breaker,
     lanes: Lanes<Lane>,
     /// No more will arrive.
     closing: bool,
@@ -66,23 +68,8 @@ enum State<L> {
         driver: Driver,
         probe: Probe,
     },
-    /// `down` is set when an attempt has failed before: then nobody waits for this one.
-    Connecting {
-        attempt: u32,
-        connecting: Connecting<L>,
-        down: Option<Down>,
-    },
-    Pausing {
-        attempt: u32,
-        pause: Pin<Box<Sleep>>,
-        down: Down,
-    },
-}
-
-#[derive(Clone)]
-struct Down {
-    since: Instant,
-    error: Error,
+    Connecting(Connecting<L>),
+    Pausing(Pin<Box<Sleep>>),
 }
 
 impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
@@ -93,14 +80,15 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
             limits,
             transport,
             gate,
-            state: State::Connecting { attempt: 0, connecting: Box::pin(std::future::pending()), down: None },
+            state: State::Connecting(Box::pin(std::future::pending())),
             connections: 0,
             restlessness: Restlessness::default(),
+            breaker: Breaker::default(),
             lanes: Lanes::default(),
             closing: false,
             inbox,
         };
-        dispatcher.connect(0, None, Duration::ZERO);
+        dispatcher.connect(Duration::ZERO);
         tokio::spawn(dispatcher.run());
     }
 
@@ -138,10 +126,17 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
                     self.landed(connection, landed);
                 }
                 Event::Changed(change) => {
-                    if let Change::Connected(connected, ..) = &change {
-                        self.inbox.has_tried(connected.as_ref().map(drop).map_err(Error::clone));
-                    }
+                    let tried = match &change {
+                        Change::Connected(connected) => {
+                            Some(connected.as_ref().map(drop).map_err(Error::clone))
+                        }
+                        _ => None,
+                    };
                     self.change(change);
+                    // Whoever waits for it is to find everything told.
+                    if let Some(tried) = tried {
+                        self.inbox.has_tried(tried);
+                    }
                 }
                 Event::Deadline => {
                     armed = None;
@@ -181,7 +176,7 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
         let Lanes { reads, scripts } = &self.lanes;
         match &self.state {
             State::Up { .. } => Lanes { reads: reads.flight.is_none(), scripts: scripts.flight.is_none() },
-            state => Lanes { reads: state.down().is_some(), scripts: state.down().is_some() },
+            _ => Lanes { reads: self.breaker.open().is_some(), scripts: self.breaker.open().is_some() },
         }
     }
 
@@ -194,7 +189,15 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
         for lane in self.lanes.both() {
             lane.earliest = lane.earliest.into_iter().chain(earliest).min();
         }
-        if let Some(down) = self.state.down() {
+        self.refuse();
+    }
+
+    /// While the node is known to be down nobody waits for it.
+    fn refuse(&mut self) {
+        if self.lanes.both().iter().all(|lane| lane.waiting.is_empty()) {
+            return;
+        }
+        if let Some(down) = self.breaker.open() {
             let failure = Failure::Unsent(self.unavailable(down));
             self.fail_all(&failure);
         }
@@ -227,9 +230,13 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
 
     fn landed(&mut self, connection: u64, landed: Landed) {
         if connection == self.connections {
-            match (&landed.fit, &mut self.state) {
-                (Ok(()), State::Up { useful, .. }) => *useful = true,
-                (Err(_), _) => self.reconnect(),
+            match (landed.fit, &mut self.state) {
+                (Ok(()), State::Up { useful, .. }) => {
+                    *useful = true;
+                    self.breaker.answered();
+                }
+                (Err(Unfit::Silent(error)), State::Up { .. }) => self.fall_silent(error),
+                (Err(Unfit::Broken), _) => self.reconnect(),
                 _ => {}
             }
         }
@@ -240,21 +247,35 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
             lane.waiting.push_front(waiting);
         }
         // They cannot wait for a connection that nobody waits for.
-        if let Some(down) = self.state.down() {
-            let failure = Failure::Unsent(self.unavailable(down));
-            self.fail_all(&failure);
-        }
+        self.refuse();
     }
 
     /// Opens another connection in the place of this one; less and less often, if none is of any use.
     fn reconnect(&mut self) {
         if let State::Up { useful, .. } = self.state {
             let wait = self.restlessness.ended(useful);
-            self.connect(0, None, wait);
+            self.inbox.condition().connecting();
+            self.connect(wait);
         }
     }
 
-    fn connect(&mut self, attempt: u32, down: Option<Down>, wait: Duration) {
+    /// Nobody answers on this connection: requests fail at once until somebody does on another one.
+    fn fall_silent(&mut self, error: Error) {
+        let wait = self.breaker.silent(Instant::now(), error);
+        self.connect(wait);
+        self.report();
+        self.gate.unreachable();
+    }
+
+    /// Tells whoever looks from outside that the node is down.
+    fn report(&self) {
+        if let Some(Down { since, error }) = self.breaker.open() {
+            self.inbox.condition().down(*since, error);
+            self.gate.turned(self.inbox.condition());
+        }
+    }
+
+    fn connect(&mut self, wait: Duration) {
         self.connections += 1;
         let (transport, gate, id) = (self.transport.clone(), self.gate.clone(), self.id.clone());
         let limit = self.limits.connect_timeout;
@@ -268,22 +289,37 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
             admission.await.unwrap_or_else(|_| Err(not_admitted(&id)))?;
             Ok(Connection { link, hello, driver })
         };
-        self.state = State::Connecting { attempt, connecting: Box::pin(connecting), down };
+        self.state = State::Connecting(Box::pin(connecting));
     }
 
     fn change(&mut self, change: Change<T::Link>) {
         match change {
             // Nothing was in flight, or its flight says what is lost; what waits is sent on the next connection.
             Change::Closed => self.reconnect(),
-            Change::Retry(attempt, down) => self.connect(attempt, Some(down), Duration::ZERO),
-            Change::Probed(Probed::Fence(fence)) => self.gate.noticed(fence),
+            Change::Retry => self.connect(Duration::ZERO),
+            Change::Probed(Probed::Well(look)) => {
+                self.inbox.condition().seen(look.fence.as_deref());
+                // What is wrong is found again by whoever connects, and said.
+                if self.gate.noticed(look).is_err() {
+                    self.reconnect();
+                }
+            }
             Change::Probed(Probed::Unfit) => self.reconnect(),
-            Change::Connected(Ok(connection), ..) => self.state = State::up(connection, &self.limits),
-            Change::Connected(Err(error), attempt, down) => {
-                let since = down.map_or_else(Instant::now, |down| down.since);
-                let down = Down { since, error };
+            Change::Probed(Probed::Silent) => {
+                let error = no_probe(&self.id, self.limits.connect_timeout);
+                self.fall_silent(error);
+            }
+            Change::Connected(Ok(connection)) => {
+                self.breaker.connected();
+                self.inbox.condition().up(&connection.hello);
+                self.gate.turned(self.inbox.condition());
+                self.state = State::up(connection, &self.limits);
+            }
+            Change::Connected(Err(error)) => {
+                let wait = self.breaker.failed(Instant::now(), error);
+                self.state = State::Pausing(Box::pin(sleep(wait)));
+                self.report();
                 self.gate.unreachable();
-                self.state = State::Pausing { attempt, pause: Box::pin(sleep(pause(attempt))), down };
             }
         }
     }
@@ -315,17 +351,18 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
         }
     }
 
-    /// An error of the setup stays what it is; anything else is unavailability, with its age.
+    /// An error of the setup stays what it is; anything else is unavailability. Both say since when.
     fn unavailable(&self, down: &Down) -> Error {
-        if down.error.kind() != ErrorKind::Unavailable {
-            return down.error.clone();
+        let (since, error) = (down.since.elapsed(), &down.error);
+        if error.kind() != ErrorKind::Unavailable {
+            return Error::at(error.kind(), &self.id, error.message()).unavailable_for(since);
         }
-        let age = down.since.elapsed().as_secs_f64();
         let message = format!(
-            "unavailable for {age:.1} s ({}); its sessions are neither lost nor logged out; nothing was sent",
-            down.error.message()
+            "unavailable for {:.1} s ({}); its sessions are neither lost nor logged out; nothing was sent",
+            since.as_secs_f64(),
+            error.message()
         );
-        Error::at(ErrorKind::Unavailable, &self.id, message)
+        Error::at(ErrorKind::Unavailable, &self.id, message).unavailable_for(since)
     }
 }
 
@@ -344,8 +381,8 @@ enum Event<L> {
 enum Change<L> {
     Closed,
     Probed(Probed),
-    Connected(Result<Connection<L>, Error>, u32, Option<Down>),
-    Retry(u32, Down),
+    Connected(Result<Connection<L>, Error>),
+    Retry,
 }
 
 impl<L: Link> State<L> {
@@ -361,21 +398,8 @@ impl<L: Link> State<L> {
                 Poll::Ready(()) => Poll::Ready(Change::Closed),
                 Poll::Pending => probe.poll(link, context).map(Change::Probed),
             },
-            State::Connecting { attempt, connecting, down } => {
-                let connected = connecting.as_mut().poll(context);
-                connected.map(|connection| Change::Connected(connection, *attempt, down.take()))
-            }
-            State::Pausing { attempt, pause, down } => {
-                pause.as_mut().poll(context).map(|()| Change::Retry(*attempt + 1, down.clone()))
-            }
-        }
-    }
-
-    fn down(&self) -> Option<&Down> {
-        match self {
-            State::Up { .. } => None,
-            State::Connecting { down, .. } => down.as_ref(),
-            State::Pausing { down, .. } => Some(down),
+            State::Connecting(connecting) => connecting.as_mut().poll(context).map(Change::Connected),
+            State::Pausing(pause) => pause.as_mut().poll(context).map(|()| Change::Retry),
         }
     }
 }
@@ -387,5 +411,10 @@ fn not_admitted(id: &NodeId) -> Error {
 
 fn no_answer(id: &NodeId, limit: Duration) -> Error {
     let message = format!("no connection within {} ms", limit.as_millis());
+    Error::at(ErrorKind::Unavailable, id, message)
+}
+
+fn no_probe(id: &NodeId, limit: Duration) -> Error {
+    let message = format!("no answer within {} ms when it was looked at", limit.as_millis());
     Error::at(ErrorKind::Unavailable, id, message)
 }

@@ -51,13 +51,21 @@ pub(super) struct Cargo {
 /// What came of a flight.
 pub(super) struct Landed {
     /// Whether the connection can still be used.
-    pub(super) fit: Result<(), Error>,
+    pub(super) fit: Result<(), Unfit>,
     /// What never left, because the connection was gone already: it goes with the next one.
     pub(super) kept: Vec<Waiting>,
     /// How many requests it carried.
     pub(super) carried: usize,
     /// Records that came back, and their bytes.
     brought: (usize, usize),
+}
+
+/// Why a connection can be used no longer.
+pub(super) enum Unfit {
+    /// Nothing was answered before the last deadline.
+    Silent(Error),
+    /// It has ended, or what came over it was not to be believed.
+    Broken,
 }
 
 impl Lane {
@@ -120,14 +128,16 @@ impl Cargo {
         let (batches, carried) = (self.batches.clone(), self.requests.len());
         let fit = match self.exchange(&id, &link, &batches).await {
             Ok(replies) => match replies.first() {
-                Some(BatchReply::Closed(error)) => {
-                    let fit = Err(error.clone());
+                Some(BatchReply::Closed(_)) => {
                     self.requests.retain(|waiting| !waiting.is_answered());
-                    return Landed { fit, kept: self.requests, carried, brought: (0, 0) };
+                    return Landed { fit: Err(Unfit::Broken), kept: self.requests, carried, brought: (0, 0) };
                 }
-                _ => self.hand_out_all(&id, batches.into_iter().zip(replies)),
+                _ => {
+                    let handed = self.hand_out_all(&id, batches.into_iter().zip(replies));
+                    handed.map_err(|_| Unfit::Broken)
+                }
             },
-            Err(error) => Err(error),
+            Err(error) => Err(Unfit::Silent(error)),
         };
         Landed { fit, kept: Vec::new(), carried, brought: self.brought }
     }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::{Hello, Link};
+use super::{Condition, Hello, Link, Look};
 use crate::error::Error;
 
 /// Whoever knows the topology stands at the gate of every connection.
@@ -11,8 +11,11 @@ pub(crate) trait Gate<L: Link>: Clone + Send + Sync + 'static {
     /// closes the connection again.
     fn admit(&self, link: &L, hello: &Hello) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// What was stored as the fence when an open connection was looked at; called now and then.
-    fn noticed(&self, fence: Option<Vec<u8>>);
+    /// What was seen when an open connection was looked at; called now and then. An error closes the connection.
+    fn noticed(&self, look: Look) -> Result<(), Error>;
+
+    /// The node has come up or gone down.
+    fn turned(&self, condition: &Condition);
 
     /// There is no connection, and the last attempt to open one failed.
     fn unreachable(&self);

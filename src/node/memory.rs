@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Batch, BatchReply, Clocks, Connection, Failure, Hello, Link, Request, Survey, Surveyed, Transport,
+    Batch, BatchReply, Clocks, Connection, Failure, Hello, Link, Look, Request, Survey, Surveyed, Transport,
     queue::Waiting,
 };
 use crate::{
@@ -260,9 +260,9 @@ impl Transport for MemoryTransport {
             let mut contents = self.server.0.lock();
             let reading = self.clocks.read(contents.now(), Instant::now());
             let standing = contents.charter(&self.keys).standing.clone();
-            Hello { standing, process: contents.process, reading }
+            Hello { standing, process: contents.process, version: None, reading }
         };
-        let link = MemoryLink { server: self.server, keys: self.keys };
+        let link = MemoryLink { server: self.server, keys: self.keys, clocks: self.clocks };
         Ok(Connection { link, hello, driver: Box::pin(std::future::pending()) })
     }
 }
@@ -272,6 +272,7 @@ impl Transport for MemoryTransport {
 pub(crate) struct MemoryLink {
     server: Arc<MemoryServer>,
     keys: Arc<MetaKeys>,
+    clocks: Clocks,
 }
 
 impl Link for MemoryLink {
@@ -295,7 +296,9 @@ impl Link for MemoryLink {
         Ok(self.server.0.lock().survey(&self.keys, &survey))
     }
 
-    async fn probe(self) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.server.0.lock().charter(&self.keys).standing.fence.clone())
+    async fn probe(self) -> Result<Look, Error> {
+        let mut contents = self.server.0.lock();
+        let reading = self.clocks.read(contents.now(), Instant::now());
+        Ok(Look { fence: contents.charter(&self.keys).standing.fence.clone(), reading })
     }
 }

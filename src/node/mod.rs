@@ -4,6 +4,7 @@
 //! - `queue`: what waits, and how much may wait
 //! - `dispatcher`: the task, generic over a [`Transport`]; knows the connection and deadlines, but no Redis
 //! - `flight`: what travels together, from the queue to the answers
+//! - `breaker`, `condition`: whether the node is asked at all, and how it looks from outside
 //! - `backoff`, `admission`, `clocks`: when to connect again, whether the node belongs to the ring, whether its clock
 //!   agrees
 //! - `access`, `credentials`, `tls`: who we are at the nodes, and how they prove who they are
@@ -22,7 +23,9 @@ mod address;
 mod admission;
 mod any;
 mod backoff;
+mod breaker;
 mod clocks;
+mod condition;
 mod control;
 mod credentials;
 mod dispatcher;
@@ -52,7 +55,6 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-pub use self::credentials::Credentials;
 #[cfg(test)]
 pub(crate) use self::memory::Contents;
 use self::queue::{Group, Inbox, Queue, Rejected, Reply, Waiting};
@@ -66,6 +68,7 @@ pub(crate) use self::{
     admission::{check_owner, refused},
     any::AnyTransport,
     clocks::{Clocks, Reading},
+    condition::{Condition, News},
     control::{ControlNode, Directory, Greeting},
     dispatcher::Dispatcher,
     gate::Gate,
@@ -73,6 +76,10 @@ pub(crate) use self::{
     queue::Request,
     redis::{RedisTransport, raw},
     tls::explain,
+};
+pub use self::{
+    condition::{NodeHealth, NodeState},
+    credentials::Credentials,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -190,6 +197,17 @@ pub(crate) struct Hello {
     pub(crate) standing: Standing,
     /// Names the running server: another one after a restart or a promotion.
     pub(crate) process: u64,
+    /// The version of the server, if it is one.
+    pub(crate) version: Option<String>,
+    /// The node's clock.
+    pub(crate) reading: Reading,
+}
+
+/// What is seen of a node when an open connection is looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Look {
+    /// What is stored as the fence.
+    pub(crate) fence: Option<Vec<u8>>,
     /// The node's clock.
     pub(crate) reading: Reading,
 }
@@ -204,8 +222,8 @@ pub(crate) trait Link: Clone + Send + Sync + 'static {
     /// Sends batches, all in one round trip; one reply each, in order.
     fn exchange(self, parcel: Self::Parcel) -> impl Future<Output = Vec<BatchReply>> + Send;
 
-    /// Looks whether the server may still be written to, and what fence it holds. An error: the connection is of no use.
-    fn probe(self) -> impl Future<Output = Result<Option<Vec<u8>>, Error>> + Send;
+    /// Looks whether the server is still fit to hold sessions. An error: the connection is of no use.
+    fn probe(self) -> impl Future<Output = Result<Look, Error>> + Send;
 
     /// Executes a command of the control plane.
     fn control(self, control: Control) -> impl Future<Output = Result<ControlReply, Failure>> + Send;
@@ -279,6 +297,7 @@ pub(crate) struct Node(Arc<Handle>);
 struct Handle {
     id: NodeId,
     queue: Arc<Queue>,
+    condition: Arc<Condition>,
     /// How the first attempt to connect has ended; closed when the dispatcher has.
     progress: watch::Receiver<Option<Result<(), Error>>>,
 }
@@ -287,8 +306,9 @@ impl Node {
     /// The handle, and the receiving end for its dispatcher.
     pub(crate) fn new(id: NodeId, limits: &Limits) -> (Node, Inbox) {
         let queue = Arc::new(Queue::new(limits));
-        let (inbox, progress) = Inbox::new(queue.clone());
-        (Node(Arc::new(Handle { id, queue, progress })), inbox)
+        let condition = Arc::new(Condition::default());
+        let (inbox, progress) = Inbox::new(queue.clone(), condition.clone());
+        (Node(Arc::new(Handle { id, queue, condition, progress })), inbox)
     }
 
     pub(crate) fn id(&self) -> &NodeId {
@@ -298,6 +318,14 @@ impl Node {
     /// Whether this is a handle of the same queue.
     pub(crate) fn is(&self, other: &Node) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn condition(&self) -> &Condition {
+        &self.0.condition
+    }
+
+    pub(crate) fn health(&self) -> NodeHealth {
+        self.0.condition.health(&self.0.id, self.0.queue.waiting())
     }
 
     /// Queues one request. Dropping the future cancels the waiting, not the request.

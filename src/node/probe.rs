@@ -9,8 +9,7 @@ use std::{
 
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::{Link, backoff::about};
-use crate::error::Error;
+use super::{Link, Look, backoff::about};
 
 /// Looks at a connection at intervals: a server may have been demoted, which reads do not notice, or a connection may lead
 /// nowhere; and an application without traffic is to learn of a new topology, too.
@@ -27,10 +26,12 @@ enum State {
 
 /// What was seen.
 pub(super) enum Probed {
-    /// The connection is as it should be; this is stored as the fence.
-    Fence(Option<Vec<u8>>),
+    /// The connection is as it should be, and this was seen.
+    Well(Look),
     /// The connection is of no use.
     Unfit,
+    /// Nothing was answered in time.
+    Silent,
 }
 
 impl Probe {
@@ -48,10 +49,11 @@ impl Probe {
                     }
                     let look = timeout(self.limit, link.clone().probe());
                     self.state = State::Looking(Box::pin(async move {
-                        let looked: Result<Result<_, Error>, _> = look.await;
-                        match looked {
-                            Ok(Ok(fence)) => Probed::Fence(fence),
-                            Ok(Err(_)) | Err(_) => Probed::Unfit,
+                        match look.await {
+                            Ok(Ok(look)) => Probed::Well(look),
+                            // Whoever connects again finds the same, and says it.
+                            Ok(Err(_)) => Probed::Unfit,
+                            Err(_) => Probed::Silent,
                         }
                     }));
                 }

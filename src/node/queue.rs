@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Answer, Failure, Kind, Limits};
+use super::{Answer, Condition, Failure, Kind, Limits};
 use crate::{
     error::Error,
     protocol::{Command, Outcome, Scope},
@@ -164,6 +164,11 @@ impl Queue {
         Ok(())
     }
 
+    /// How many requests wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.state.lock().requests
+    }
+
     /// Takes nothing more.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
@@ -191,15 +196,23 @@ impl State {
 /// The dispatcher's end of a queue.
 pub(crate) struct Inbox {
     queue: Arc<Queue>,
+    condition: Arc<Condition>,
     /// How the first attempt to connect has ended. When this is dropped, the dispatcher has ended.
     tried: watch::Sender<Option<Result<(), Error>>>,
 }
 
 impl Inbox {
     /// The inbox of this queue, and what knows when it is gone.
-    pub(super) fn new(queue: Arc<Queue>) -> (Inbox, watch::Receiver<Option<Result<(), Error>>>) {
+    pub(super) fn new(
+        queue: Arc<Queue>,
+        condition: Arc<Condition>,
+    ) -> (Inbox, watch::Receiver<Option<Result<(), Error>>>) {
         let (tried, progress) = watch::channel(None);
-        (Inbox { queue, tried }, progress)
+        (Inbox { queue, condition, tried }, progress)
+    }
+
+    pub(super) fn condition(&self) -> &Condition {
+        &self.condition
     }
 
     /// An attempt to connect has ended like this. The first one counts.

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{
-    Batch, BatchReply, Clocks, Connection, Driver, Failure, Hello, Link, Request, Survey, Surveyed,
+    Batch, BatchReply, Clocks, Connection, Driver, Failure, Hello, Link, Look, Request, Survey, Surveyed,
     Transport, run,
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) enum Question {
 pub(crate) enum Response {
     Greeted { standing: Standing, process: u64, time: Millis },
     Batch(BatchReply),
-    Fence(Option<Vec<u8>>),
+    Looked { fence: Option<Vec<u8>>, time: Millis },
     Controlled(ControlReply),
     Surveyed(Surveyed),
 }
@@ -96,11 +96,11 @@ impl Transport for SimulatedTransport {
         let network =
             NETWORK.with_borrow(Clone::clone).ok_or_else(|| Error::configuration("no simulation runs"))?;
         let (wire, mut driver) = network.dial(self.process, &self.server, &self.keys).await?;
-        let link = SimulatedLink { id: self.id, wire };
+        let link = SimulatedLink { id: self.id, wire, clocks: self.clocks.clone() };
         let asked = Instant::now();
         let greeted = run(&mut driver, link.ask_one(Question::Greet)).await.map_err(Failure::into_error)?;
         let Response::Greeted { standing, process, time } = greeted else { return Err(link.confused()) };
-        let hello = Hello { standing, process, reading: self.clocks.read(time, asked) };
+        let hello = Hello { standing, process, version: None, reading: self.clocks.read(time, asked) };
         Ok(Connection { link, hello, driver })
     }
 }
@@ -109,6 +109,7 @@ impl Transport for SimulatedTransport {
 pub(crate) struct SimulatedLink {
     id: NodeId,
     wire: Arc<dyn Wire>,
+    clocks: Clocks,
 }
 
 impl SimulatedLink {
@@ -160,9 +161,10 @@ impl Link for SimulatedLink {
         }
     }
 
-    async fn probe(self) -> Result<Option<Vec<u8>>, Error> {
+    async fn probe(self) -> Result<Look, Error> {
+        let asked = Instant::now();
         match self.ask_one(Question::Probe).await.map_err(Failure::into_error)? {
-            Response::Fence(fence) => Ok(fence),
+            Response::Looked { fence, time } => Ok(Look { fence, reading: self.clocks.read(time, asked) }),
             _ => Err(self.confused()),
         }
     }

@@ -109,7 +109,10 @@ impl Server {
                 process: self.contents.process(),
                 time: self.contents.now(),
             },
-            Question::Probe => Response::Fence(self.contents.charter(keys).standing.fence.clone()),
+            Question::Probe => Response::Looked {
+                fence: self.contents.charter(keys).standing.fence.clone(),
+                time: self.contents.now(),
+            },
             Question::Control(control) => Response::Controlled(govern(self.contents.charter(keys), &control)),
             Question::Survey(survey) => Response::Surveyed(self.survey(keys, survey, dice)),
             Question::Batch { fence, requests } => {

@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     address::{Place, RedisAddress},
+    bounded::{Allowance, Bounded},
     control, failure,
     link::{RedisLink, Shared, pipeline},
     script,
@@ -69,6 +70,8 @@ impl RedisTransport {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let place = self.address.to_string();
+        let allowance = Allowance::of_handshake();
+        let stream = Bounded { stream, allowance: allowance.clone() };
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let login = self.address.login(self.access.credentials(&self.id, &self.address).as_ref());
         let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
@@ -84,9 +87,12 @@ impl RedisTransport {
                 id: self.id.clone(),
                 place,
                 keys: self.keys.clone(),
+                clocks: self.clocks.clone(),
+                allow_eviction: self.allow_eviction,
                 script_hash: String::new(),
                 control_hash: String::new(),
                 seq: AtomicU64::new(0),
+                allowance: None,
                 closed,
             }),
             connection,
@@ -94,6 +100,7 @@ impl RedisTransport {
         let ([script, control], hello) = run(&mut driver, self.examine(&mut link)).await?;
         if let Some(shared) = Arc::get_mut(&mut link.shared) {
             (shared.script_hash, shared.control_hash) = (script, control);
+            shared.allowance = Some(allowance);
         }
         Ok(Connection { link, hello, driver })
     }
@@ -120,6 +127,7 @@ impl RedisTransport {
         let info = text(next()?).ok_or_else(|| link.garbage())?;
         self.judge(&Info(&info))?;
         let process = Info(&info).process();
+        let version = Info(&info).version_name();
         let time = milliseconds(next()?).ok_or_else(|| link.garbage())?;
         let reading = self.clocks.read(time, asked);
         let mut hash = || text(next()?).ok_or_else(|| link.garbage());
@@ -131,7 +139,7 @@ impl RedisTransport {
             })
         };
         let standing = control::standing(stored()?, stored()?, stored()?);
-        Ok((hashes, Hello { standing, process, reading }))
+        Ok((hashes, Hello { standing, process, version, reading }))
     }
 
     pub(super) fn judge(&self, info: &Info<'_>) -> Result<(), Error> {
@@ -171,13 +179,21 @@ impl RedisTransport {
             let message = format!("{place} is still loading its data; wait for it and connect again");
             return Err(Error::at(ErrorKind::Unavailable, &self.id, message));
         }
-        match info.field("maxmemory_policy") {
-            Some(policy) if policy != "noeviction" && !self.allow_eviction => configuration(format!(
+        check_eviction(&self.id, &place.to_string(), info, self.allow_eviction)
+    }
+}
+
+/// A server that throws keys away is refused, unless that was asked for.
+pub(super) fn check_eviction(id: &NodeId, place: &str, info: &Info<'_>, allow: bool) -> Result<(), Error> {
+    match info.field("maxmemory_policy") {
+        Some(policy) if policy != "noeviction" && !allow => {
+            let message = format!(
                 "{place} has maxmemory-policy {policy}: it would throw sessions and log-outs away when memory runs \
                  short; set maxmemory-policy noeviction, or accept the loss with allow_eviction(true)"
-            )),
-            _ => Ok(()),
+            );
+            Err(Error::at(ErrorKind::Configuration, id, message))
         }
+        _ => Ok(()),
     }
 }
 
@@ -193,6 +209,12 @@ impl<'a> Info<'a> {
     fn process(&self) -> u64 {
         let identity = ["run_id", "master_replid"].map(|name| self.field(name).unwrap_or_default());
         Token::of(identity.join(" ").as_bytes()).get()
+    }
+
+    /// What the server calls itself, as Valkey and Redis say it.
+    fn version_name(&self) -> Option<String> {
+        let valkey = self.field("valkey_version").map(|version| format!("Valkey {version}"));
+        valkey.or_else(|| self.field("redis_version").map(|version| format!("Redis {version}")))
     }
 
     fn version(text: &str) -> (u32, u32) {

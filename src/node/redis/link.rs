@@ -10,12 +10,17 @@ use std::{
 };
 
 use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::{control, failure, script, snapshot};
+use super::{
+    bounded::Allowance,
+    control, failure,
+    handshake::{self, Info},
+    script, snapshot,
+};
 use crate::{
     error::{Error, ErrorKind},
-    node::{Batch, BatchReply, Failure, Kind, Link, Survey, Surveyed},
+    node::{Batch, BatchReply, Clocks, Failure, Kind, Link, Look, Survey, Surveyed},
     protocol::{Control, ControlReply, Outcome, Scope, Standing},
     ring::NodeId,
     topology::{Fence, MetaKeys},
@@ -32,10 +37,14 @@ pub(super) struct Shared {
     pub(super) id: NodeId,
     pub(super) place: String,
     pub(super) keys: Arc<MetaKeys>,
+    pub(super) clocks: Clocks,
+    pub(super) allow_eviction: bool,
     pub(super) script_hash: String,
     pub(super) control_hash: String,
     /// The highest count of write batches that was answered.
     pub(super) seq: AtomicU64,
+    /// What the answers may amount to, after the handshake.
+    pub(super) allowance: Option<Allowance>,
     /// The sender is never used, only dropped: an error is the sign that the connection is gone.
     pub(super) closed: watch::Receiver<()>,
 }
@@ -111,22 +120,37 @@ impl Link for RedisLink {
         self.execute_survey(&survey).await
     }
 
-    async fn probe(mut self) -> Result<Option<Vec<u8>>, Error> {
-        let commands =
-            pipeline([redis::cmd("ROLE"), redis::cmd("GET").arg(&self.shared.keys.fence).to_owned()]);
-        let values = self.send(&commands).await.map_err(Failure::into_error)?;
-        let mut values = values.into_iter();
-        if let Some(Value::Array(role)) = values.next()
+    async fn probe(mut self) -> Result<Look, Error> {
+        let id = self.shared.id.clone();
+        let asked = Instant::now();
+        let commands = pipeline([
+            redis::cmd("ROLE"),
+            redis::cmd("INFO").arg("memory").to_owned(),
+            redis::cmd("TIME"),
+            redis::cmd("GET").arg(&self.shared.keys.fence).to_owned(),
+        ]);
+        let mut values = self.send(&commands).await.map_err(Failure::into_error)?.into_iter();
+        let role = values.next();
+        let mut next = || match values.next() {
+            Some(Value::ServerError(error)) => Err(failure::of_server(&id, &error)),
+            Some(value) => Ok(value),
+            None => Err(self.garbage()),
+        };
+        let info = handshake::text(next()?).ok_or_else(|| self.garbage())?;
+        let time = handshake::milliseconds(next()?).ok_or_else(|| self.garbage())?;
+        let fence = match next()? {
+            Value::BulkString(fence) => Some(fence),
+            Value::Nil => None,
+            _ => return Err(self.garbage()),
+        };
+        if let Some(Value::Array(role)) = role
             && !matches!(role.first(), Some(Value::BulkString(name)) if name == b"master")
         {
-            return Err(failure::read_only(&self.shared.id, "READONLY it has become a replica"));
+            return Err(failure::read_only(&id, "READONLY it has become a replica"));
         }
-        match values.next() {
-            Some(Value::BulkString(fence)) => Ok(Some(fence)),
-            Some(Value::Nil) => Ok(None),
-            Some(Value::ServerError(error)) => Err(failure::of_server(&self.shared.id, &error)),
-            _ => Err(self.garbage()),
-        }
+        // It may have been changed since the handshake.
+        handshake::check_eviction(&id, &self.shared.place, &Info(&info), self.shared.allow_eviction)?;
+        Ok(Look { fence, reading: self.shared.clocks.read(time, asked) })
     }
 }
 
@@ -169,6 +193,7 @@ impl RedisLink {
     /// Sends commands in one go. An error means that the connection is of no use any more.
     pub(super) async fn send(&mut self, commands: &Pipeline) -> Result<Vec<Value>, Failure> {
         let (id, place) = (&self.shared.id, &self.shared.place);
+        self.shared.allowance.iter().for_each(Allowance::renew);
         let connection = &mut self.connection;
         let mut sent = pin!(async {
             if commands.len() == 1

@@ -2,6 +2,7 @@
 //!
 //! - `address`: the parsed address
 //! - `handshake`: is this the right server, and is it fit to hold sessions?
+//! - `bounded`: no more is read than anybody can have asked for
 //! - `link`: the connection, and batches as commands
 //! - `snapshot`: records and how long they live, read together
 //! - `script`: `batch.lua`, what goes into it and what comes out
@@ -10,6 +11,7 @@
 //! - `raw`: what parses the server's bytes, without a connection, for the fuzz targets
 
 mod address;
+mod bounded;
 mod control;
 mod failure;
 mod handshake;

@@ -41,7 +41,11 @@ impl<L: Link> Gate<L> for Unguarded {
         Ok(())
     }
 
-    fn noticed(&self, _: Option<Vec<u8>>) {}
+    fn noticed(&self, _: Look) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn turned(&self, _: &super::Condition) {}
 
     fn unreachable(&self) {}
 }

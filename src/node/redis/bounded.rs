@@ -1,0 +1,118 @@
+//! A stream that ends where more comes than anybody can have asked for.
+//!
+//! The driver keeps what it has read of an answer until the answer is whole, however long it says it will be: a server that
+//! announces a string without end and goes on sending would fill the memory until somebody's deadline.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How many bytes may still come. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub(super) struct Allowance(Arc<AtomicU64>);
+
+impl Allowance {
+    /// The answers to the handshake: INFO is a few kilobytes.
+    const HANDSHAKE: u64 = 4 << 20;
+    /// All answers to what one flight asks. 8,192 sessions of 64 KiB are half of it, and Redis has no longer string.
+    const FLIGHT: u64 = 1 << 30;
+
+    pub(super) fn of_handshake() -> Allowance {
+        Allowance(Arc::new(AtomicU64::new(Allowance::HANDSHAKE)))
+    }
+
+    /// Something is asked, so that something may come.
+    pub(super) fn renew(&self) {
+        self.0.store(Allowance::FLIGHT, Relaxed);
+    }
+
+    /// So much has come.
+    fn spend(&self, bytes: u64) -> io::Result<()> {
+        let left = self.0.load(Relaxed).checked_sub(bytes);
+        let left = left.ok_or_else(|| io::Error::other("more comes than was asked for"))?;
+        // Who renews it at this very moment loses a few bytes of what he allows.
+        self.0.store(left, Relaxed);
+        Ok(())
+    }
+}
+
+/// Reads no more than is allowed.
+#[derive(Debug)]
+pub(super) struct Bounded<S> {
+    pub(super) stream: S,
+    pub(super) allowance: Allowance,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let came = (buffer.filled().len() - before) as u64;
+        match read {
+            Poll::Ready(Ok(())) => Poll::Ready(self.allowance.spend(came)),
+            other => other,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_asked_for_ends_the_stream() {
+        let allowance = Allowance(Arc::new(AtomicU64::new(10)));
+        let mut stream = Bounded { stream: &[7_u8; 64][..], allowance: allowance.clone() };
+        let mut eight = [0; 8];
+        stream.read_exact(&mut eight).await.unwrap();
+        assert!(stream.read_exact(&mut eight).await.is_err());
+        allowance.renew();
+        stream.read_exact(&mut eight).await.unwrap();
+        assert_eq!(eight, [7; 8]);
+        assert_eq!(allowance.0.load(Relaxed), Allowance::FLIGHT - 8);
+    }
+}
