@@ -28,25 +28,24 @@ fn main() {
         "| ring | memory | a lookup of one of {READERS} readers | … while it is swapped every ms | a swap |"
     );
     println!("|---|---:|---:|---:|---:|");
-    let rings: [(&str, fn() -> Ring); 4] = [
-        ("balanced 10", || balanced(10)),
-        ("balanced 1,000", || balanced(1000)),
-        ("hashed 100 × 160", || hashed(100, 160)),
-        ("hashed 1,000 × 160", || hashed(1000, 160)),
-    ];
-    for (name, ring) in rings {
-        let memory = memory(ring);
-        let (mut still, mut swapped, mut swaps) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            still.push(round(ring, None).0);
-            let (lookup, swap) = round(ring, Some(Duration::from_millis(1)));
-            swapped.push(lookup);
-            swaps.push(swap);
-        }
-        let [still, swapped, swaps] = [still, swapped, swaps].map(median);
-        let slower = swapped / still;
-        println!("| {name} | {memory} | {still:.1} ns | {swapped:.1} ns ({slower:.2}×) | {swaps:.2} µs |");
+    report("balanced 10", || balanced(10));
+    report("balanced 1,000", || balanced(1000));
+    report("hashed 100 × 160", || hashed(100, 160));
+    report("hashed 1,000 × 160", || hashed(1000, 160));
+}
+
+fn report(name: &str, ring: fn() -> Ring) {
+    let memory = memory(ring);
+    let (mut still, mut swapped, mut swaps) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        still.push(round(ring, None).0);
+        let (lookup, swap) = round(ring, Some(Duration::from_millis(1)));
+        swapped.push(lookup);
+        swaps.push(swap);
     }
+    let [still, swapped, swaps] = [still, swapped, swaps].map(median);
+    let slower = swapped / still;
+    println!("| {name} | {memory} | {still:.1} ns | {swapped:.1} ns ({slower:.2}×) | {swaps:.2} µs |");
 }
 
 /// Nanoseconds of a reader's processor for each load and lookup, and microseconds for each swap.
