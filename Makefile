@@ -1,4 +1,4 @@
-# Needs Rust, git, make and a C compiler (which links, and builds the cryptography of TLS); the tests also need a Redis
+# Needs Rust, git, make and a C linker (gcc or clang, with which the tests also build the cryptography of TLS); the tests also need a Redis
 # or Valkey server that was built with TLS, as those of distributions are: `make test` installs one where there is none.
 
 CARGO ?= cargo

@@ -278,7 +278,9 @@ async fn certificates_are_replaced_under_load() {
     // What both sides trust for a while: the old authority and the new one.
     let both = authorities.each_ref().map(Authority::certificate).concat();
     let identity = |of: usize| authorities[of].issue(&names).unwrap();
-    let start = || RedisServer::builder().tls(&authorities[0], &identity(0)).client_certificates().start();
+    let start = || {
+        RedisServer::builder().tls(&authorities[0].certificate(), &identity(0)).client_certificates().start()
+    };
     let servers: Vec<_> = (0..3).map(|_| start().unwrap()).collect();
     let showing = |trusted: &str, of: usize| {
         let identity = authorities[of].issue(&["app"]).unwrap();

@@ -23,7 +23,10 @@ fn authority() -> Authority {
 }
 
 fn with_tls(authority: &Authority, identity: &Identity) -> RedisServer {
-    RedisServer::builder().tls(authority, identity).start().unwrap_or_else(|error| panic!("{error}"))
+    RedisServer::builder()
+        .tls(&authority.certificate(), identity)
+        .start()
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn trusting(authority: &Authority) -> Tls {
@@ -79,7 +82,11 @@ async fn sessions_and_changes_of_the_ring_over_tls() {
 async fn both_sides_show_certificates() {
     let authority = authority();
     let identity = authority.issue(&NAMES).unwrap();
-    let strict = RedisServer::builder().tls(&authority, &identity).client_certificates().start().unwrap();
+    let strict = RedisServer::builder()
+        .tls(&authority.certificate(), &identity)
+        .client_certificates()
+        .start()
+        .unwrap();
     let tls = showing(trusting(&authority), &authority.issue(&["app"]).unwrap());
     works(&nodes([strict.tls_address()]).tls(tls).connect().await.unwrap()).await;
 }
@@ -133,7 +140,11 @@ async fn who_cannot_prove_who_he_is_is_kept_out() {
     let elsewhere = with_tls(&authority, &authority.issue(&["cache.example"]).unwrap());
     let other_name = refused(at(&elsewhere).tls(tls())).await;
 
-    let strict = RedisServer::builder().tls(&authority, &identity).client_certificates().start().unwrap();
+    let strict = RedisServer::builder()
+        .tls(&authority.certificate(), &identity)
+        .client_certificates()
+        .start()
+        .unwrap();
     let nameless = refused(at(&strict).tls(tls())).await;
     let forged = stranger.issue(&["app"]).unwrap();
     let impostor = refused(at(&strict).tls(showing(tls(), &forged))).await;

@@ -111,7 +111,8 @@ impl Lane {
         self.flight = None;
         if let (records @ 1.., bytes) = landed.brought {
             let mean = bytes / records;
-            self.typical = if self.typical == 0 { mean } else { (3 * self.typical + mean) / 4 };
+            // Up at once, since a flight that is too large costs more than some that are too small.
+            self.typical = mean.max((3 * self.typical + mean) / 4);
         }
         Poll::Ready((connection, landed))
     }

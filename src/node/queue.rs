@@ -91,10 +91,11 @@ struct State {
     /// What was submitted and not yet sent or failed, the dispatcher's part included.
     requests: usize,
     bytes: usize,
-    /// What the dispatcher is to be woken for. Nothing, when it has been.
+    /// What the dispatcher wanted to be woken for when it last went to sleep.
     wanted: Lanes<bool>,
     /// When the dispatcher looks after deadlines in any case: what has to be failed earlier wakes it.
     alarm: Option<Instant>,
+    /// Gone when it was woken, until it goes to sleep again.
     waker: Option<Waker>,
     phase: Phase,
 }

@@ -173,8 +173,8 @@ fn handles(keeper: &Arc<Keeper>, document: &Document, rate: Option<u32>) -> Vec<
 
 /// A script call holds the server for as long as it runs, and requests wait meanwhile: short ones, where that matters.
 fn limits(keeper: &Keeper, gentle: bool) -> Limits {
-    let (script_batch, flight_batches) = if gentle { (16, 8) } else { (128, 8) };
-    Limits { script_batch, flight_batches, ..keeper.limits().clone() }
+    let limits = keeper.limits().clone();
+    if gentle { Limits { script_batch: 16, ..limits } } else { limits }
 }
 
 async fn close(nodes: &[Node]) {

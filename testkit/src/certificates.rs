@@ -5,21 +5,11 @@ use rcgen::{
     date_time_ymd,
 };
 
-use crate::{Error, Result};
+use crate::{Error, Identity, Result};
 
 /// Issues certificates; lives as long as the test.
 #[derive(Debug)]
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate and its key, as PEM text.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Identity {
-    /// The certificate.
-    pub certificate: String,
-    /// Its private key.
-    pub key: String,
-}
 
 impl Authority {
     /// An authority of its own, which nobody else trusts.

@@ -62,6 +62,7 @@ impl Error {
         Error::Protocol { what: what.into() }
     }
 
+    #[cfg(feature = "certificates")]
     pub(crate) fn certificate(error: impl fmt::Display) -> Error {
         Error::Certificate { what: error.to_string() }
     }

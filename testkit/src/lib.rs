@@ -31,6 +31,7 @@
 //! Unix only, like the servers.
 
 mod acceptor;
+#[cfg(feature = "certificates")]
 mod certificates;
 mod error;
 mod fake;
@@ -41,13 +42,14 @@ mod resp;
 mod server;
 mod watchdog;
 
-pub use certificates::{Authority, Identity};
+#[cfg(feature = "certificates")]
+pub use certificates::Authority;
 pub use error::{Error, Result};
 pub use fake::{FakeServer, Script};
 pub use monitor::{Monitor, MonitorLine};
 pub use proxy::{Counts, Direction, FaultProxy};
 pub use resp::{Client, Reply};
-pub use server::{RedisServer, RedisServerBuilder, find_server, require_redis};
+pub use server::{Identity, RedisServer, RedisServerBuilder, find_server, require_redis};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

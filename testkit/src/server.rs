@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::port::Port;
 use crate::watchdog::Watchdog;
-use crate::{Authority, Client, Error, Identity, Monitor, Reply, Result, lock};
+use crate::{Client, Error, Monitor, Reply, Result, lock};
 
 /// How long a server may take to answer, to end or to catch up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,6 +77,16 @@ pub struct RedisServerBuilder {
     tls: Option<Tls>,
 }
 
+/// A certificate and its key, as PEM text.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Identity {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+}
+
 /// How a server with TLS proves who it is, and whom it lets in.
 #[derive(Debug, Clone)]
 struct Tls {
@@ -116,9 +126,10 @@ impl RedisServerBuilder {
         self.config("cluster-enabled", "yes")
     }
 
-    /// Listens with TLS, too, on [a port of its own](RedisServer::tls_port), and shows this certificate there.
-    pub fn tls(mut self, authority: &Authority, identity: &Identity) -> Self {
-        let (identity, authority) = (identity.clone(), authority.certificate());
+    /// Listens with TLS, too, on [a port of its own](RedisServer::tls_port), and shows this certificate there. `authority` is
+    /// the certificate (PEM text) of whoever issues those of clients.
+    pub fn tls(mut self, authority: &str, identity: &Identity) -> Self {
+        let (identity, authority) = (identity.clone(), authority.to_owned());
         self.tls = Some(Tls { identity, authority, wants_certificates: false });
         self
     }
