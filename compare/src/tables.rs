@@ -50,6 +50,8 @@ pub(crate) struct Figures {
 pub(crate) struct Tables {
     /// `get` and `set` of every rival over requests in flight.
     pub(crate) in_flight: Vec<Row>,
+    /// The same of what gathers requests and does nothing else.
+    ceiling: Vec<Row>,
     workloads: Vec<Row>,
     sizes: Vec<Row>,
     nodes: Vec<Row>,
@@ -70,34 +72,38 @@ pub(crate) fn take(lab: &Lab, series: &Series) -> Result<Tables> {
 
     let series = &series.of_tables();
     let mut absent = Vec::new();
-    let mut rows =
-        |title: &str, loads: &[(Workload, usize)], settings: &[(usize, usize)], rivals: &[Name]| {
-            let mut rows = Vec::new();
-            for &rival in rivals {
-                for &(size, nodes) in settings {
-                    for &(workload, in_flight) in loads {
-                        match row(lab, rival, workload, in_flight, size, nodes, series) {
-                            Ok(row) => {
-                                println!("{title}: {}", row.line());
-                                rows.push(row);
-                            }
-                            Err(error) => {
-                                let missing = error.downcast::<Absent>()?;
-                                println!("{title}: {rival} NOT RUN: {missing}");
-                                let line = format!("{rival}: {missing}");
-                                if !absent.contains(&line) {
-                                    absent.push(line);
-                                }
+    let mut rows = |title: &str,
+                    ours: Name,
+                    loads: &[(Workload, usize)],
+                    settings: &[(usize, usize)],
+                    rivals: &[Name]| {
+        let mut rows = Vec::new();
+        for &rival in rivals {
+            for &(size, nodes) in settings {
+                for &(workload, in_flight) in loads {
+                    match row(lab, [ours, rival], workload, in_flight, size, nodes, series) {
+                        Ok(row) => {
+                            println!("{title}: {}", row.line());
+                            rows.push(row);
+                        }
+                        Err(error) => {
+                            let missing = error.downcast::<Absent>()?;
+                            println!("{title}: {rival} NOT RUN: {missing}");
+                            let line = format!("{rival}: {missing}");
+                            if !absent.contains(&line) {
+                                absent.push(line);
                             }
                         }
                     }
                 }
             }
-            Ok::<_, crate::Error>(rows)
-        };
+        }
+        Ok::<_, crate::Error>(rows)
+    };
     let loads: Vec<_> =
         [Get, Set].into_iter().flat_map(|workload| IN_FLIGHT.map(|callers| (workload, callers))).collect();
-    let in_flight = rows("in flight", &loads, &[(SIZE, NODES)], &Name::RIVALS)?;
+    let in_flight = rows("in flight", Name::SessionRing, &loads, &[(SIZE, NODES)], &Name::RIVALS)?;
+    let ceiling = rows("ceiling", Name::Coalesced, &loads, &[(SIZE, NODES)], &[Name::Multiplexed])?;
     let loads = [
         (Mix, 256),
         (Visit, 256),
@@ -107,18 +113,31 @@ pub(crate) fn take(lab: &Lab, series: &Series) -> Result<Tables> {
         (GetMany(1000), 1),
         (GetMany(1000), 8),
     ];
-    let workloads = rows("workloads", &loads, &[(SIZE, NODES)], &Name::RIVALS)?;
-    let mut sizes =
-        rows("sizes", &[(Get, 256), (Set, 256)], &[(100, NODES), (4 << 10, NODES)], &Name::RIVALS)?;
-    sizes.extend(rows("sizes", &[(Get, 32), (Set, 32)], &[(64 << 10, NODES)], &Name::RIVALS)?);
+    let workloads = rows("workloads", Name::SessionRing, &loads, &[(SIZE, NODES)], &Name::RIVALS)?;
+    let mut sizes = rows(
+        "sizes",
+        Name::SessionRing,
+        &[(Get, 256), (Set, 256)],
+        &[(100, NODES), (4 << 10, NODES)],
+        &Name::RIVALS,
+    )?;
+    sizes.extend(rows(
+        "sizes",
+        Name::SessionRing,
+        &[(Get, 32), (Set, 32)],
+        &[(64 << 10, NODES)],
+        &Name::RIVALS,
+    )?);
     let loads = [(Get, 256), (Set, 256), (GetMany(1000), 1)];
-    let nodes = rows("nodes", &loads, &[(SIZE, 1), (SIZE, 3), (SIZE, 8)], &[Name::Multiplexed])?;
+    let nodes =
+        rows("nodes", Name::SessionRing, &loads, &[(SIZE, 1), (SIZE, 3), (SIZE, 8)], &[Name::Multiplexed])?;
     let mut cpu = Vec::new();
     for workload in [Get, Set] {
         cpu.push((workload, server_cpu::compare(lab, workload, 256, series)?));
     }
     let tables = Tables {
         in_flight,
+        ceiling,
         workloads,
         sizes,
         nodes,
@@ -138,14 +157,14 @@ pub(crate) fn take(lab: &Lab, series: &Series) -> Result<Tables> {
 
 fn row(
     lab: &Lab,
-    rival: Name,
+    [ours, rival]: [Name; 2],
     workload: Workload,
     in_flight: usize,
     size: usize,
     nodes: usize,
     series: &Series,
 ) -> Result<Row> {
-    let (ours, theirs) = ((Name::SessionRing, nodes, size), (rival, nodes, size));
+    let (ours, theirs) = ((ours, nodes, size), (rival, nodes, size));
     let compared = compare(lab, &Case { workload, in_flight, ours, theirs }, series)?;
     let figures = |side| Figures {
         per_second: compared.median(side, Quantity::Throughput),
@@ -186,6 +205,16 @@ impl Figures {
     }
 }
 
+const CEILING: &str = "
+## The ceiling
+
+What gathering requests brings over the plain multiplexed client by itself, through the same driver: one task per node that sends \
+all reads that wait as one `MGET` with a fence, and all writes as one script that looks at each record and replaces it \
+(`compare/src/stores/coalesced.rs`). It knows no ids, digests, ring, codec, versions, deadlines or limits; all of these \
+are to be paid from what is between these figures and those above.
+
+| |";
+
 impl Tables {
     /// As Markdown.
     pub(crate) fn write(&self, page: &mut String) -> Result<()> {
@@ -204,6 +233,15 @@ impl Tables {
                 rows.iter().try_for_each(|row| write!(page, " {} |", text(&row.ratio, Unit::Ratio)))?;
                 page.push('\n');
             }
+        }
+        page.push_str(CEILING);
+        IN_FLIGHT.iter().try_for_each(|callers| write!(page, " {callers} |"))?;
+        page.push_str("\n|---|---:|---:|---:|---:|\n");
+        for workload in [Workload::Get, Workload::Set] {
+            write!(page, "| `{workload}` |")?;
+            let rows = self.ceiling.iter().filter(|row| row.workload == workload);
+            rows.into_iter().try_for_each(|row| write!(page, " {} |", text(&row.ratio, Unit::Ratio)))?;
+            page.push('\n');
         }
         page.push_str("\n## Absolute figures of the same rounds\n\n");
         page.push_str("Operations a second, and p50, p99 and p99.9 in µs.\n\n");

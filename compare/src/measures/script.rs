@@ -71,10 +71,10 @@ fn write(connection: &mut Connection, data: &Data, first: usize, script: Option<
     sessions.clone().for_each(|(key, _)| {
         command.arg(key);
     });
-    command.arg([0; 25].as_slice());
+    command.arg([0u8; 25].as_slice());
     for (_, value) in sessions {
         // What is to be done, in 50 bytes.
-        command.arg([0; 50].as_slice()).arg(value);
+        command.arg([0u8; 50].as_slice()).arg(value);
     }
     let () = command.query(connection)?;
     Ok(())

@@ -4,6 +4,7 @@
 //! in the [`Data`].
 
 mod cluster;
+mod coalesced;
 mod connection_manager;
 mod fred;
 mod multiplexed;
@@ -117,6 +118,8 @@ pub(crate) enum Name {
     Twemproxy,
     Fred,
     Rustis,
+    /// No rival: what gathering requests can bring at most.
+    Coalesced,
 }
 
 impl Name {
@@ -158,6 +161,7 @@ impl Name {
             Name::Twemproxy => twemproxy::connect(addresses, data).await.map(|store| Arc::new(store) as _),
             Name::Fred => fred::connect(addresses, data).await.map(|store| Arc::new(store) as _),
             Name::Rustis => rustis::connect(addresses, data).await.map(|store| Arc::new(store) as _),
+            Name::Coalesced => coalesced::connect(addresses, data).await.map(|store| Arc::new(store) as _),
         };
         connected.map_err(|error| Error::from(format!("{self}: {error}")))
     }
@@ -174,6 +178,7 @@ impl fmt::Display for Name {
             Name::Twemproxy => "redis-rs + twemproxy",
             Name::Fred => "fred",
             Name::Rustis => "rustis",
+            Name::Coalesced => "gathering alone",
         })
     }
 }
