@@ -56,7 +56,7 @@ mod session;
 #[cfg(test)]
 mod simulation;
 
-pub use client::{Builder, Event, Events, SessionRing};
+pub use client::{Builder, Event, Events, SessionEvent, SessionEvents, SessionRef, SessionRing};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "tls")]
 pub use node::Tls;
@@ -64,7 +64,9 @@ pub use node::{Credentials, NodeHealth, NodeState};
 pub use record::{RingSecret, SealingKeys, SessionData, SessionId, Upgrades};
 pub use resize::{Flow, Forgotten, Phase, Plan, Progress, Resize, Returning, Sample, Stuck};
 pub use ring::NodeId;
-pub use session::{Lifetime, OnCorrupt, SaveError, Session, Sessions};
+pub use session::{
+    Count, Lifetime, ListedSession, Listing, NodeCount, OnCorrupt, Page, SaveError, Session, Sessions,
+};
 pub use topology::Epoch;
 
 /// The code of the README compiles and runs.

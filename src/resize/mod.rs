@@ -4,13 +4,12 @@
 //! - `start`: from a plan to a decided document
 //! - `controller`: from a migrating document to a stable one; anyone may run it
 //! - `mover`: one full pass over the sessions of one source
-//! - `limiter`, `progress`: how fast, and how far
+//! - `progress`: how far
 //! - `steps`: where tests let a process die
 //!
 //! The protocol is in `docs/resize.md`. Everything here may be done twice, by several processes, in any order.
 
 mod controller;
-mod limiter;
 mod mover;
 mod plan;
 mod progress;

@@ -17,12 +17,11 @@ use futures_util::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    limiter::Limiter,
     progress::Reporter,
     steps::{Step, reached},
 };
 use crate::{
-    client::Keeper,
+    client::{Keeper, Limiter},
     error::{Error, Result},
     node::{ControlNode, Failure, Greeting, Node, Refusal, Request},
     protocol::{Place, Scope, Send, Transfer, TransferStep},
@@ -135,8 +134,8 @@ impl Mover {
         self.reporter.pass(&member.id, keys, self.moving_share(source));
 
         let mut fleet = Fleet::new(&self.reporter, &member.id);
-        let scan = scanned_at_once(&self.limiter);
-        let list = |cursor| control.scan(greeting.connection, cursor, scan);
+        let (prefix, scan) = (self.keeper.directory().prefix(), scanned_at_once(&self.limiter));
+        let list = |cursor| control.scan(greeting.connection, &prefix, cursor, scan);
         let mut listing = Box::pin(maybe_done(list(0)));
         loop {
             fleet.meanwhile(&mut listing).await;
