@@ -41,6 +41,7 @@ use crate::{
     protocol::{Command, Outcome},
     record::{Key, Keyspace, RingSecret, SessionId},
     ring::{NodeId, Ring},
+    telemetry::{Asked, Span},
     topology::Epoch,
 };
 
@@ -318,14 +319,25 @@ impl SessionRing {
     /// Executes one command on the record of `key`, wherever it is.
     pub(crate) async fn execute(&self, key: Key, command: Command) -> Result<Outcome> {
         let deadline = Instant::now() + self.0.request_timeout;
-        running::execute(&self.0.keeper, key, command, deadline).await
+        let (asked, meters) = (Asked::of(&command), self.0.keeper.meters());
+        let (began, span) = (meters.begin(), Span::request(asked));
+        let work = running::execute(&self.0.keeper, key, command, deadline, &span);
+        let result = span.clone().around(work).await;
+        meters.ended(began, asked, &result);
+        span.ended(&result);
+        result
     }
 
     /// Executes many commands: all nodes at once, one round trip each for every step that a command takes. One result
     /// per command, in order.
     pub(crate) async fn execute_many(&self, commands: &[(Key, Command)]) -> Vec<Result<Outcome>> {
         let deadline = Instant::now() + self.0.request_timeout;
-        running::execute_many(&self.0.keeper, commands, deadline).await
+        let meters = self.0.keeper.meters();
+        let (began, span) = (meters.begin(), Span::requests(commands));
+        span.under(self.epoch());
+        let results = span.around(running::execute_many(&self.0.keeper, commands, deadline)).await;
+        meters.all_ended(began, commands, &results);
+        results
     }
 }
 

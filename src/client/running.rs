@@ -11,6 +11,7 @@ use crate::{
     node::{Answer, Failure, Node, Refusal, Request},
     protocol::{Command, Operation, Outcome, Place, Send, Step},
     record::Key,
+    telemetry::Span,
     topology::{Epoch, Fence},
 };
 
@@ -42,12 +43,14 @@ pub(crate) async fn execute(
     key: Key,
     command: Command,
     deadline: Instant,
+    span: &Span,
 ) -> Result<Outcome> {
     let mut running = Running::new(key, command);
     loop {
         let (fence, renewals, submitted, foreseen) = {
             let view = keeper.view();
             let (node, request) = running.request(&view, deadline)?;
+            span.routed(view.nodes[node].id(), view.document.epoch());
             let (fence, submitted) = (request.fence, view.nodes[node].submit(request));
             let foreseen = running.operation.foresee().map(|send| {
                 let (node, request) = view.route(key, send, deadline);

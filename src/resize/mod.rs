@@ -35,6 +35,7 @@ use crate::{
     node::Address,
     ring::{NodeId, Share},
     store::{Decision, Held, TopologyStore},
+    telemetry,
     topology::{Change, Document},
 };
 
@@ -190,6 +191,9 @@ impl SessionRing {
                 Returning::Keep => now.process != before.process,
             });
             keeper.adopt(after.clone());
+            if is_another {
+                telemetry::readmitted(self.name(), &node, after.epoch());
+            }
             if after == document || is_another && keeper.store().is_readmitted(&after, &node).await? {
                 return Ok(());
             }
@@ -223,7 +227,7 @@ impl Resize {
     /// Runs the controller in the background.
     fn conduct(ring: &SessionRing, rate: Option<u32>) -> Resize {
         let keeper = ring.keeper().clone();
-        let reporter = Arc::new(Reporter::new(keeper.document().epoch()));
+        let reporter = Arc::new(Reporter::new(ring.name(), keeper.document().epoch()));
         let progress = reporter.subscribe();
         let task = tokio::spawn(controller::conduct(keeper, rate, reporter.clone()));
         let ended = async move {

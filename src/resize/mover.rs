@@ -219,10 +219,12 @@ impl Mover {
         let mut moving: Vec<(Key, Transfer, Send)> = keys.into_iter().map(begin).collect();
         let mut left = Vec::new();
         let mut cause = None;
-        let mut moved = 0;
+        let (mut moved, mut bytes) = (0, 0);
         while !moving.is_empty() {
+            let groups = self.route(moving.drain(..));
+            bytes += groups.iter().flat_map(|group| &group.requests).map(Request::weight).sum::<usize>();
             let answered = join_all(
-                self.route(moving.drain(..))
+                groups
                     .into_iter()
                     .map(|group| async move { (group.keys, group.node.submit_many(group.requests).await) }),
             );
@@ -261,7 +263,7 @@ impl Mover {
             }
             reached(Step::Answered);
         }
-        self.reporter.moved(moved);
+        self.reporter.moved(moved, bytes);
         let cause = cause.filter(|_| !left.is_empty());
         (left, cause)
     }

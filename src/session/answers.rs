@@ -8,6 +8,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     protocol::Outcome,
     record::{Header, Key, Kind, OVERHEAD, Record, RecordError, Version, names_fields},
+    telemetry,
 };
 
 impl<T: Send + Sync + 'static> Sessions<T> {
@@ -48,7 +49,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             let message = format!(
                 "the stored session has {size} bytes, this application reads at most {limit}; raise max_bytes ({key:?})"
             );
-            return Err(Error::at(ErrorKind::TooLarge, &self.ring.node_of(key), message));
+            return Err(self.unreadable(key, ErrorKind::TooLarge, message));
         }
         self.opened(key, record)
     }
@@ -96,7 +97,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
              application ({key:?})",
             header.schema, header.codec, self.options.schema
         );
-        self.error(key, ErrorKind::UpgradeRequired, message)
+        self.unreadable(key, ErrorKind::UpgradeRequired, message)
     }
 
     pub(super) fn expect_applied(&self, key: &Key, outcome: Outcome) -> Result<Version> {
@@ -197,7 +198,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         match error {
             RecordError::NewerFormat(_) => {
                 let message = format!("{error}; upgrade this application ({key:?})");
-                self.error(key, ErrorKind::UpgradeRequired, message)
+                self.unreadable(key, ErrorKind::UpgradeRequired, message)
             }
             error => self.corrupt(key, error.to_string()),
         }
@@ -206,7 +207,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     pub(super) fn corrupt(&self, key: &Key, what: String) -> Error {
         self.emit(key, SessionEvent::Corrupt);
         let message = format!("{what}; nothing was changed; delete ends the session ({key:?})");
-        self.error(key, ErrorKind::Corrupt, message)
+        self.unreadable(key, ErrorKind::Corrupt, message)
+    }
+
+    fn unreadable(&self, key: &Key, kind: ErrorKind, message: String) -> Error {
+        telemetry::unreadable(self.ring.name(), &self.namespace, &self.ring.node_of(key), kind);
+        self.error(key, kind, message)
     }
 
     pub(super) fn error(&self, key: &Key, kind: ErrorKind, message: String) -> Error {

@@ -9,8 +9,9 @@ use crate::{
     client::{Found, Listed, Lister},
     error::{Error, Result},
     protocol::Outcome,
-    record::Key,
+    record::{Key, SessionId},
     ring::NodeId,
+    telemetry,
 };
 
 /// Keys per second that each node looks at unless something else is asked for.
@@ -21,8 +22,11 @@ pub struct Listing<V = ()> {
     lister: Lister,
     /// From the first page asked for.
     pages: Option<mpsc::Receiver<Result<Found>>>,
-    value: Box<dyn Fn(&Key, &[u8]) -> V + Send + Sync>,
+    value: Box<Value<V>>,
 }
+
+/// What is made of a record besides.
+type Value<V> = dyn Fn(&Key, &[u8]) -> V + Send + Sync;
 
 /// Some sessions of one node.
 #[derive(Debug, Clone)]
@@ -79,6 +83,13 @@ impl Count {
         self.nodes.iter().all(|node| node.error.is_none())
     }
 
+    /// Tells whoever watches from outside, of the nodes that were counted to the end.
+    fn report(&self, ring: &str, namespace: &str) {
+        for node in self.nodes.iter().filter(|node| node.error.is_none()) {
+            telemetry::counted(ring, namespace, &node.node, node.sessions);
+        }
+    }
+
     fn of(&mut self, node: &NodeId) -> &mut NodeCount {
         let at = self.nodes.binary_search_by(|count| count.node.cmp(node)).unwrap_or_else(|at| {
             self.nodes.insert(at, NodeCount { node: node.clone(), sessions: 0, error: None });
@@ -131,7 +142,9 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// How many live sessions each node has, by a [listing](Sessions::list) of its own, which may take long:
     /// `sessions.list().rate(…).count()` at another pace. Nothing is decoded.
     pub async fn count(&self) -> Count {
-        self.list().count().await
+        let count = self.list().count().await;
+        count.report(self.ring.name(), &self.namespace);
+        count
     }
 
     /// About how many live sessions each node has: from the number of its keys, and what part of a thousand of them are live
@@ -146,12 +159,13 @@ impl<T: Send + Sync + 'static> Sessions<T> {
                 Err(error) => of.error = Some(error),
             }
         }
+        count.report(self.ring.name(), &self.namespace);
         count
     }
 
     /// Under which key the session of this id is stored: what listings and events call it. The key says nothing about the
     /// id, and belongs into a log rather than an id.
-    pub fn key_of(&self, id: &crate::SessionId) -> Key {
+    pub fn key_of(&self, id: &SessionId) -> Key {
         self.keyspace.key(id)
     }
 
