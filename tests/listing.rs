@@ -84,11 +84,13 @@ on_both! {
     /// What moves while it is listed is at its owner when the source is looked at, and at neither for nobody.
     async fn what_is_carried_over_meanwhile_is_listed_once(ring: SessionRing) {
         let logins = logins(&ring);
+        let emptied = ring.plan().reweight("c", 0).unwrap().unthrottled().start().await.unwrap();
+        in_time(emptied.wait()).await.unwrap();
         let ids = create(&logins, 600).await;
-        let resize = ring.plan().remove("c").unwrap().rate(1).start().await.unwrap();
+        let resize = ring.plan().reweight("c", 1).unwrap().rate(1).start().await.unwrap();
         assert!(ring.is_resizing());
-        // At this pace a SCAN is of one key, and goes on only as pages are read.
-        let mut listing = logins.list().rate(500);
+        // At this pace a SCAN is of four keys, and goes on only as pages are read.
+        let mut listing = logins.list().rate(200);
         let mut found = BTreeSet::new();
         let first = in_time(listing.next()).await.unwrap().unwrap();
         found.extend(first.sessions.iter().map(|session| session.key));
@@ -104,7 +106,7 @@ on_both! {
     async fn a_resize_that_begins_and_ends_meanwhile_hides_nothing(ring: SessionRing) {
         let logins = logins(&ring);
         let ids = create(&logins, 300).await;
-        let mut listing = logins.list().rate(1_000);
+        let mut listing = logins.list().rate(200);
         let mut found = BTreeSet::new();
         let first = in_time(listing.next()).await.unwrap().unwrap();
         found.extend(first.sessions.iter().map(|session| session.key));

@@ -254,7 +254,7 @@ impl<'a> Pass<'a> {
         keeper.believes(&self.view.document, member, greeting.process)?;
         self.agree(node, &control).await?;
         let limiter = Limiter::new(*rate);
-        let scan = limiter.burst(if limiter.is_limited() { SCAN_GENTLY } else { SCAN });
+        let scan = at_once(*rate);
         let (mut cursor, mut aside, mut cause) = (0, Vec::new(), None);
         loop {
             limiter.take(scan).await;
@@ -426,6 +426,11 @@ impl Seen {
         self.left.push(key);
         self.cause = Some(cause);
     }
+}
+
+/// Keys to look at with one SCAN at this pace: those of some 20 ms, so that it goes evenly and not in crumbs.
+fn at_once(rate: Option<u32>) -> usize {
+    rate.map_or(SCAN, |rate| (rate as usize / 50).clamp(1, SCAN_GENTLY))
 }
 
 /// What was read, if it is a session: no tombstone, nothing that is no record.
