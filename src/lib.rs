@@ -15,6 +15,7 @@
 //! - **Log-outs are final, updates are compare-and-set**: [`Sessions::delete`], [`Sessions::update`]
 //! - **Sessions in hand**: [`Sessions::load`], [`Sessions::save`], [`Sessions::save_or_merge`]
 //! - **Secrets**: [`Sessions::seal`] encrypts and binds what is stored, [`Builder::secret`] keys the digests of ids
+//! - **All sessions**: [`Sessions::list`], [`Sessions::count`]; what happens to them: [`SessionRing::session_events`]
 //! - **Types that change**: [`SessionData`], [`OnCorrupt`], and [`testing`] for the tests of your own
 //! - **Ids**: [`SessionId`] is fresh from the operating system, and never shown by accident
 //! - **Placement**: [`ring`] is usable on its own, to study balance and movement: shares, diffs, preference lists
@@ -25,6 +26,8 @@
 //! - `tls` (off unless asked for): nodes that are reached over TLS, as `rediss://` addresses say, with the authorities of the
 //!   system, or your own, and client certificates; see `Tls`. Off, because it takes some dozen crates and a C compiler, which a
 //!   ring inside a private network can do without; an address that needs it says so.
+//! - `tracing`, `metrics` (off unless asked for): what the ring does, for subscribers of the one and recorders of the other; see
+//!   `docs/observability.md`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -55,8 +58,9 @@ mod resize;
 mod session;
 #[cfg(test)]
 mod simulation;
+mod telemetry;
 
-pub use client::{Builder, Event, Events, SessionRing};
+pub use client::{Builder, Event, Events, SessionEvent, SessionEvents, SessionRef, SessionRing};
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "tls")]
 pub use node::Tls;
@@ -64,7 +68,9 @@ pub use node::{Credentials, NodeHealth, NodeState};
 pub use record::{RingSecret, SealingKeys, SessionData, SessionId, Upgrades};
 pub use resize::{Flow, Forgotten, Phase, Plan, Progress, Resize, Returning, Sample, Stuck};
 pub use ring::NodeId;
-pub use session::{Lifetime, OnCorrupt, SaveError, Session, Sessions};
+pub use session::{
+    Count, Lifetime, ListedSession, Listing, NodeCount, OnCorrupt, Page, SaveError, Session, Sessions,
+};
 pub use topology::Epoch;
 
 /// The code of the README compiles and runs.

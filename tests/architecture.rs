@@ -6,20 +6,35 @@ use std::{
 };
 
 /// Each module and what it may name of this crate.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("ring", &[]),
     ("topology", &["ring"]),
     ("record", &["ring", "topology"]),
     ("protocol", &["ring", "topology", "record"]),
     ("error", &["ring", "record"]),
     ("entropy", &["error"]),
-    ("node", &["ring", "topology", "record", "protocol", "error", "entropy"]),
-    ("store", &["ring", "topology", "record", "protocol", "error", "entropy", "node"]),
+    ("telemetry", &["ring", "topology", "record", "protocol", "error"]),
+    ("node", &["ring", "topology", "record", "protocol", "error", "entropy", "telemetry"]),
+    ("store", &["ring", "topology", "record", "protocol", "error", "entropy", "telemetry", "node"]),
     ("testing", &["record"]),
     ("internals", &["ring", "topology", "record", "protocol", "error", "node", "resize"]),
-    ("client", &["ring", "topology", "record", "protocol", "error", "entropy", "node", "store"]),
-    ("resize", &["ring", "topology", "record", "protocol", "error", "entropy", "node", "store", "client"]),
-    ("session", &["ring", "topology", "record", "protocol", "error", "entropy", "client"]),
+    ("client", &["ring", "topology", "record", "protocol", "error", "entropy", "telemetry", "node", "store"]),
+    (
+        "resize",
+        &[
+            "ring",
+            "topology",
+            "record",
+            "protocol",
+            "error",
+            "entropy",
+            "telemetry",
+            "node",
+            "store",
+            "client",
+        ],
+    ),
+    ("session", &["ring", "topology", "record", "protocol", "error", "entropy", "telemetry", "client"]),
 ];
 
 /// What pure modules may not name: no I/O, no clock, no source of randomness, no order that differs from run to run.

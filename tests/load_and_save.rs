@@ -52,6 +52,36 @@ on_both! {
         assert!(error.is_conflict(), "{error}");
     }
 
+    async fn many_are_loaded_and_saved_each_with_a_result_of_its_own(ring: SessionRing) {
+        let logins = logins(&ring);
+        let ids: Vec<SessionId> =
+            logins.create_many(&[1, 2, 3, 4].map(login)).await.into_iter().collect::<Result<_, _>>().unwrap();
+        logins.delete(&ids[3]).await.unwrap();
+        let mut loaded = Vec::new();
+        for (i, session) in logins.load_many(&ids).await.into_iter().enumerate() {
+            let session = session.unwrap();
+            assert_eq!(session.as_ref().map(|session| (session.id(), session.user)), ids.get(i).filter(|_| i < 3).map(|id| (id, i as u64 + 1)));
+            loaded.extend(session);
+        }
+        logins.set(&ids[0], &login(10)).await.unwrap();
+        logins.delete(&ids[1]).await.unwrap();
+        let version = loaded[2].version();
+        loaded.iter_mut().for_each(|session| session.user += 100);
+        let saved = logins.save_many(&mut loaded).await;
+        match &saved[..] {
+            [Err(SaveError::Conflict(there)), Err(SaveError::Failed(error)), Ok(())] => {
+                assert_eq!((there.id(), there.user), (&ids[0], 10));
+                assert!(error.is_deleted(), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(loaded[2].version(), version + 1);
+        let users = logins.get_many(&ids).await.into_iter().map(|login| login.unwrap().map(|login| login.user));
+        assert_eq!(users.collect::<Vec<_>>(), [Some(10), None, Some(103), None]);
+        assert!(logins.save_many(&mut loaded[2..]).await[0].is_ok(), "it is in hand as it was saved");
+        assert!(logins.load_many(&[]).await.is_empty());
+    }
+
     async fn a_save_never_brings_a_session_back(ring: SessionRing) {
         let logins = logins(&ring);
         let id = logins.create(&login(1)).await.unwrap();

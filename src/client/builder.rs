@@ -6,7 +6,7 @@ use std::{
 
 use futures_util::future::join_all;
 
-use super::{Keeper, SessionRing, Shared};
+use super::{Keeper, SessionRing, Shared, session_events::Crier};
 use crate::{
     entropy,
     error::{Error, Result},
@@ -276,6 +276,7 @@ impl Builder {
             secret: self.secret,
             operations: AtomicU64::new(operations),
             warnings,
+            crier: Crier::new(),
         })))
     }
 

@@ -11,6 +11,7 @@ use crate::{
     node::{Condition, Gate, Hello, Link, Look, check_owner, refused},
     protocol::{Control, ControlReply, Standing},
     ring::NodeId,
+    telemetry::{self, NodeMeters},
     topology::{DocumentMember, Policy, Verdict},
 };
 
@@ -26,11 +27,22 @@ pub(crate) struct KeeperGate {
     keeper: Weak<Keeper>,
     node: NodeId,
     address: Arc<str>,
+    meters: NodeMeters,
 }
 
 impl KeeperGate {
     pub(crate) fn new(keeper: Weak<Keeper>, member: &DocumentMember) -> KeeperGate {
-        KeeperGate { keeper, node: member.id.clone(), address: member.address.as_str().into() }
+        KeeperGate {
+            keeper,
+            node: member.id.clone(),
+            address: member.address.as_str().into(),
+            meters: NodeMeters::none(),
+        }
+    }
+
+    /// The same for the handle that requests use.
+    pub(crate) fn counted(self, meters: NodeMeters) -> KeeperGate {
+        KeeperGate { meters, ..self }
     }
 
     pub(crate) fn node(&self) -> &NodeId {
@@ -62,7 +74,7 @@ impl<L: Link> Gate<L> for KeeperGate {
         let Some(keeper) = self.keeper.upgrade() else { return Err(gone(&self.node)) };
         let clocks = keeper.directory().clocks();
         clocks.record(&self.node, hello.reading);
-        clocks.check(&self.node)?;
+        clocks.check(&self.node).inspect_err(|_| telemetry::warned(&self.node, "clock"))?;
         check_owner(&self.node, &hello.standing)?;
         if !keeper.knows(&self.node, hello.process) {
             // A server that was restarted from an old copy of its data, or a replica that was promoted, may hold
@@ -101,7 +113,10 @@ impl<L: Link> Gate<L> for KeeperGate {
 
     fn noticed(&self, look: Look) -> Result<()> {
         if let Some(keeper) = self.keeper.upgrade() {
-            keeper.directory().clocks().look_again(&self.node, look.reading)?;
+            let clocks = keeper.directory().clocks();
+            clocks
+                .look_again(&self.node, look.reading)
+                .inspect_err(|_| telemetry::warned(&self.node, "clock"))?;
             keeper.settle_soon(&self.node, look.fence);
             keeper.directory().rest(IDLE);
         }
@@ -112,6 +127,10 @@ impl<L: Link> Gate<L> for KeeperGate {
         if let Some(keeper) = self.keeper.upgrade() {
             keeper.announce(condition);
         }
+    }
+
+    fn meters(&self) -> NodeMeters {
+        self.meters.clone()
     }
 
     fn unreachable(&self) {

@@ -32,6 +32,7 @@ use crate::{
     protocol::{Control, Standing},
     ring::NodeId,
     store::{Held, NodeStore, Stand, TopologyStore},
+    telemetry::{self, Meters},
     topology::{Document, DocumentMember, Fence, Policy, Verdict},
 };
 
@@ -58,6 +59,7 @@ pub(crate) struct Keeper {
     catching_up: AtomicBool,
     closed: AtomicBool,
     herald: Herald,
+    meters: Meters,
 }
 
 #[derive(Default)]
@@ -77,7 +79,6 @@ impl Keeper {
         let keeper = Arc::new(Keeper {
             view: ArcSwap::from_pointee(View { document: document.clone(), nodes: Vec::new(), renewals: 0 }),
             store,
-            directory,
             limits,
             adopting: Mutex::default(),
             settling: Mutex::default(),
@@ -87,12 +88,15 @@ impl Keeper {
             catching_up: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             herald: Herald::new(),
+            meters: Meters::new(directory.ring()),
+            directory,
         });
         // Their gates ask the keeper at once, so it has to be there; but nothing is adopted before the view is whole.
         let adopting = keeper.adopting.lock();
-        let nodes = document.members().iter().map(|member| keeper.handle(member, &keeper.limits)).collect();
+        let nodes = document.members().iter().map(|member| keeper.counted_handle(member)).collect();
         keeper.view.store(Arc::new(View { document, nodes, renewals: 0 }));
         drop(adopting);
+        keeper.tell_adopted();
         keeper.announce_all();
         keeper
     }
@@ -111,6 +115,10 @@ impl Keeper {
         self.view.load().document.clone()
     }
 
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
     pub(crate) fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
@@ -126,6 +134,12 @@ impl Keeper {
     /// A handle of a member besides the one that requests use, with a connection of its own.
     pub(crate) fn handle(self: &Arc<Keeper>, member: &DocumentMember, limits: &Limits) -> Node {
         spawn(&self.directory, limits, KeeperGate::new(Arc::downgrade(self), member))
+    }
+
+    /// The handle of a member that requests use.
+    fn counted_handle(self: &Arc<Keeper>, member: &DocumentMember) -> Node {
+        let gate = KeeperGate::new(Arc::downgrade(self), member).counted(self.meters.node(&member.id));
+        spawn(&self.directory, &self.limits, gate)
     }
 
     /// A handle that is used whoever answers: only for what the fence of every batch guards well enough.
@@ -156,18 +170,14 @@ impl Keeper {
             let nodes: Vec<Node> = document
                 .members()
                 .iter()
-                .map(|member| {
-                    stays(member).unwrap_or_else(|| {
-                        let gate = KeeperGate::new(Arc::downgrade(self), member);
-                        spawn(&self.directory, &self.limits, gate)
-                    })
-                })
+                .map(|member| stays(member).unwrap_or_else(|| self.counted_handle(member)))
                 .collect();
             let kept = |node: &Node| nodes.iter().any(|other| other.is(node));
             let dropped: Vec<Node> = old.nodes.iter().filter(|node| !kept(node)).cloned().collect();
             let (epoch, resizing) = (document.epoch(), document.is_migrating());
             self.view.store(Arc::new(View { document, nodes, renewals: old.renewals }));
             self.herald.tell(Event::TopologyChanged { epoch, resizing });
+            self.tell_adopted();
             dropped
         };
         self.announce_all();
@@ -185,7 +195,7 @@ impl Keeper {
         }
         let document = self.document();
         let fresh = document.members().iter().map(|member| {
-            let node = self.handle(member, &self.limits);
+            let node = self.counted_handle(member);
             async move { (member, node.tried().await, node) }
         });
         let fresh = join_all(fresh).await;
@@ -233,12 +243,20 @@ impl Keeper {
         let view = self.view.load();
         if let Some(node) = view.nodes.iter().find(|node| std::ptr::eq(node.condition(), condition)) {
             condition.tell(|news| {
+                let down = if let News::Down(error) = &news { Some(error) } else { None };
+                telemetry::breaker(self.directory.ring(), node.id(), down);
                 self.herald.tell(match news {
                     News::Up => Event::NodeUp { node: node.id().clone() },
                     News::Down(error) => Event::NodeDown { node: node.id().clone(), error },
                 });
             });
         }
+    }
+
+    fn tell_adopted(&self) {
+        let document = &self.view.load().document;
+        let (epoch, nodes, resizing) = (document.epoch(), document.members().len(), document.is_migrating());
+        telemetry::adopted(self.directory.ring(), epoch, nodes, resizing);
     }
 
     /// What a handle has to tell from before it was in the view.
@@ -291,7 +309,11 @@ impl Keeper {
                 let document = self.document();
                 self.bring_up(node, &document).await
             }
-            _ => Err(refused(node, fence, stored.as_deref())),
+            _ => {
+                let error = refused(node, fence, stored.as_deref());
+                telemetry::unsettled(node, &error);
+                Err(error)
+            }
         }
     }
 
@@ -302,7 +324,9 @@ impl Keeper {
             Stand::Obeys => Ok(()),
             Stand::Lost if document.policy() == Policy::Strict => Err(lost_its_memory(node)),
             Stand::Lost => {
-                self.adopt(self.store.readmit(document, node, Held::Nothing).await?);
+                let after = self.store.readmit(document, node, Held::Nothing).await?;
+                telemetry::readmitted(self.directory.ring(), node, after.epoch());
+                self.adopt(after);
                 Ok(())
             }
             Stand::Foreign(error) | Stand::Unreachable(error) => Err(error),

@@ -4,7 +4,10 @@ mod builder;
 mod events;
 mod gate;
 mod keeper;
+mod limiter;
+mod listing;
 mod running;
+mod session_events;
 mod view;
 
 use std::{
@@ -18,10 +21,17 @@ use std::{
 
 use tokio::time::Instant;
 
+use self::session_events::Crier;
+
 pub(crate) use self::keeper::{Keeper, raise_to};
 pub use self::{
     builder::Builder,
     events::{Event, Events},
+    session_events::{SessionEvent, SessionEvents, SessionRef},
+};
+pub(crate) use self::{
+    limiter::Limiter,
+    listing::{Found, Listed, Lister},
 };
 #[cfg(feature = "tls")]
 use crate::node::Tls;
@@ -31,6 +41,7 @@ use crate::{
     protocol::{Command, Outcome},
     record::{Key, Keyspace, RingSecret, SessionId},
     ring::{NodeId, Ring},
+    telemetry::{Asked, Span},
     topology::Epoch,
 };
 
@@ -62,6 +73,7 @@ struct Shared {
     /// The number of the next write. Starts at random, so that no two clients use the same ones.
     operations: AtomicU64,
     warnings: Vec<String>,
+    crier: Crier,
 }
 
 impl SessionRing {
@@ -143,6 +155,62 @@ impl SessionRing {
         self.0.keeper.events()
     }
 
+    /// What happens to sessions from now on, in all namespaces: created, rotated, logged out, revoked, expired, corrupt. For
+    /// audits and metrics. It tells what **this process** does and finds, exactly, except for what has expired:
+    ///
+    /// **Expired is best effort.** A session is told to have expired when this process looks for one that it has seen alive
+    /// since somebody listens (of the last 32,768 at least), and finds neither the session nor a log-out. One whose user never
+    /// comes back is told by nobody. Keyspace notifications of the servers would be no better: they name a key alone, of a
+    /// log-out that is forgotten as well as of a session, need a setting of the server and a right of the user, and every
+    /// process would hear all of them.
+    ///
+    /// Whoever is slow loses the oldest events and [hears how many](SessionEvent::Missed). While nobody listens it costs
+    /// nothing; otherwise a lock per operation.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ring = sessionring::SessionRing::builder().node("a", "memory:").connect().await?;
+    /// use sessionring::SessionEvent;
+    ///
+    /// let mut events = ring.session_events();
+    /// let logins = ring.sessions::<u64>("login");
+    /// let id = logins.create(&7).await?;
+    /// match events.next().await {
+    ///     Some(SessionEvent::Created(session)) => {
+    ///         assert_eq!((&*session.namespace, session.key), ("login", logins.key_of(&id)));
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn session_events(&self) -> SessionEvents {
+        self.listen_to_sessions(None)
+    }
+
+    pub(crate) fn listen_to_sessions(&self, namespace: Option<Arc<str>>) -> SessionEvents {
+        self.0.crier.listen(namespace)
+    }
+
+    /// Whether anybody listens to what happens to sessions.
+    pub(crate) fn sessions_are_heard(&self) -> bool {
+        self.0.crier.is_heard()
+    }
+
+    pub(crate) fn tell_of_session(&self, event: SessionEvent) {
+        self.0.crier.tell(event);
+    }
+
+    pub(crate) fn session_lives(&self, key: Key) {
+        self.0.crier.lives(key);
+    }
+
+    /// Whether it was there when it was last looked for.
+    pub(crate) fn session_is_gone(&self, key: &Key) -> bool {
+        self.0.crier.is_gone(key)
+    }
+
     /// Where the nodes named to the [`Builder`] differed from the ring as it was found. They are only where the ring was
     /// looked for; a difference changes nothing.
     pub fn warnings(&self) -> &[String] {
@@ -205,6 +273,7 @@ impl SessionRing {
     /// [`is_closed`](crate::Error::is_closed).
     pub async fn close(&self) {
         self.0.keeper.close().await;
+        self.0.crier.end();
     }
 
     /// The name of the ring.
@@ -219,6 +288,11 @@ impl SessionRing {
 
     fn access(&self) -> &Access {
         self.0.keeper.directory().access()
+    }
+
+    /// Lists a namespace.
+    pub(crate) fn lister(&self, keyspace: &Keyspace, rate: Option<u32>) -> Lister {
+        Lister::new(self.0.keeper.clone(), keyspace.prefix(), rate)
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {
@@ -245,14 +319,25 @@ impl SessionRing {
     /// Executes one command on the record of `key`, wherever it is.
     pub(crate) async fn execute(&self, key: Key, command: Command) -> Result<Outcome> {
         let deadline = Instant::now() + self.0.request_timeout;
-        running::execute(&self.0.keeper, key, command, deadline).await
+        let (asked, meters) = (Asked::of(&command), self.0.keeper.meters());
+        let (began, span) = (meters.begin(), Span::request(asked));
+        let work = running::execute(&self.0.keeper, key, command, deadline, &span);
+        let result = span.clone().around(work).await;
+        meters.ended(began, asked, &result);
+        span.ended(&result);
+        result
     }
 
     /// Executes many commands: all nodes at once, one round trip each for every step that a command takes. One result
     /// per command, in order.
     pub(crate) async fn execute_many(&self, commands: &[(Key, Command)]) -> Vec<Result<Outcome>> {
         let deadline = Instant::now() + self.0.request_timeout;
-        running::execute_many(&self.0.keeper, commands, deadline).await
+        let meters = self.0.keeper.meters();
+        let (began, span) = (meters.begin(), Span::requests(commands));
+        span.under(self.epoch());
+        let results = span.around(running::execute_many(&self.0.keeper, commands, deadline)).await;
+        meters.all_ended(began, commands, &results);
+        results
     }
 }
 

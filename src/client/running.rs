@@ -11,11 +11,12 @@ use crate::{
     node::{Answer, Failure, Node, Refusal, Request},
     protocol::{Command, Operation, Outcome, Place, Send, Step},
     record::Key,
+    telemetry::Span,
     topology::{Epoch, Fence},
 };
 
 /// An operation under way.
-struct Running {
+pub(super) struct Running {
     key: Key,
     operation: Operation,
     /// The next step, decided under `epoch`.
@@ -26,7 +27,7 @@ struct Running {
 }
 
 /// What an answer leads to.
-enum Then {
+pub(super) enum Then {
     /// The next step is set.
     Continue,
     /// A node obeys another fence than the request carried.
@@ -42,12 +43,14 @@ pub(crate) async fn execute(
     key: Key,
     command: Command,
     deadline: Instant,
+    span: &Span,
 ) -> Result<Outcome> {
     let mut running = Running::new(key, command);
     loop {
         let (fence, renewals, submitted, foreseen) = {
             let view = keeper.view();
             let (node, request) = running.request(&view, deadline)?;
+            span.routed(view.nodes[node].id(), view.document.epoch());
             let (fence, submitted) = (request.fence, view.nodes[node].submit(request));
             let foreseen = running.operation.foresee().map(|send| {
                 let (node, request) = view.route(key, send, deadline);
@@ -250,12 +253,16 @@ fn route_all(
 }
 
 impl Running {
-    fn new(key: Key, command: Command) -> Running {
+    pub(super) fn new(key: Key, command: Command) -> Running {
         Running { key, operation: Operation::new(command), next: None, epoch: None, last: None }
     }
 
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+
     /// The request for the next step. What was decided under another topology begins anew under this one.
-    fn request(&mut self, view: &View, deadline: Instant) -> Result<(usize, Request)> {
+    pub(super) fn request(&mut self, view: &View, deadline: Instant) -> Result<(usize, Request)> {
         let epoch = view.document.epoch();
         let send = match (self.next.take(), self.epoch) {
             (Some(send), Some(decided)) if decided == epoch => send,
@@ -273,7 +280,7 @@ impl Running {
         self.next.as_ref().is_some_and(|next| next.place == Place::Source)
     }
 
-    fn answered(&mut self, answer: Answer) -> Then {
+    pub(super) fn answered(&mut self, answer: Answer) -> Then {
         let step = match answer {
             Ok(outcome) => self.operation.answered(outcome),
             Err(Failure::Refused(refusal)) => return Then::Settle(refusal),

@@ -127,15 +127,17 @@ impl<T: Transport> ControlNode<T> {
         .await
     }
 
-    /// The next part of the ring's keys, after a cursor, and where to go on; 0 is both the beginning and the end.
+    /// The next part of the keys that begin with `prefix`, after a cursor, and where to go on; 0 is both the beginning and the end.
     /// `None` if that connection is gone: the pass is void then, and begins anew with another [`greet`](Self::greet).
     pub(crate) async fn scan(
         &self,
         connection: u64,
+        prefix: &[u8],
         cursor: u64,
         count: usize,
     ) -> Result<Option<(u64, Vec<Key>)>, Error> {
-        match self.survey(Some(connection), Survey::Scan { cursor, count }).await? {
+        let prefix = prefix.to_vec();
+        match self.survey(Some(connection), Survey::Scan { prefix, cursor, count }).await? {
             None => Ok(None),
             Some(Surveyed::Keys(cursor, keys)) => Ok(Some((cursor, keys))),
             Some(_) => Err(self.confused()),
@@ -298,6 +300,11 @@ impl Directory {
 
     pub(crate) fn ring(&self) -> &str {
         &self.keys.ring
+    }
+
+    /// What all keys of the ring's records begin with.
+    pub(crate) fn prefix(&self) -> [u8; 3] {
+        Key::ring_prefix(&self.keys.ring)
     }
 
     pub(crate) fn keys(&self) -> &Arc<MetaKeys> {

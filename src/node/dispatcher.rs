@@ -32,6 +32,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     ring::NodeId,
+    telemetry::{self, NodeMeters, Span},
 };
 
 /// When the last flight carried so many, the tasks that are ready are let go on before the next one departs: most of them
@@ -53,6 +54,7 @@ pub(crate) struct Dispatcher<T: Transport, G> {
     connections: u64,
     restlessness: Restlessness,
     breaker: Breaker,
+    meters: NodeMeters,
     lanes: Lanes<Lane>,
     /// No more will arrive.
     closing: bool,
@@ -77,6 +79,7 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
     pub(crate) fn spawn(node: &Node, inbox: Inbox, limits: Limits, transport: T, gate: G) {
         let mut dispatcher = Dispatcher {
             id: node.id().clone(),
+            meters: gate.meters(),
             limits,
             transport,
             gate,
@@ -223,12 +226,17 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
                 continue;
             }
             let cargo = lane.load(most, bytes, flight_batches);
-            self.inbox.subtract(cargo.requests.len(), cargo.weight);
-            lane.depart(self.connections, cargo.fly(self.id.clone(), link.clone()));
+            let waiting = self.inbox.subtract(cargo.requests.len(), cargo.weight);
+            self.meters.departed(cargo.lane(), cargo.batches(), waiting);
+            let span = Span::flight(&self.id, cargo.epoch(), cargo.lane(), cargo.requests.len());
+            lane.depart(self.connections, span.around(cargo.fly(self.id.clone(), link.clone())));
         }
     }
 
     fn landed(&mut self, connection: u64, landed: Landed) {
+        if landed.refused > 0 {
+            telemetry::stale(&self.id, landed.refused);
+        }
         if connection == self.connections {
             match (landed.fit, &mut self.state) {
                 (Ok(()), State::Up { useful, .. }) => {
@@ -311,11 +319,13 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
             }
             Change::Connected(Ok(connection)) => {
                 self.breaker.connected();
+                telemetry::connected(&self.id, connection.hello.version.as_deref());
                 self.inbox.condition().up(&connection.hello);
                 self.gate.turned(self.inbox.condition());
                 self.state = State::up(connection, &self.limits);
             }
             Change::Connected(Err(error)) => {
+                telemetry::not_connected(&self.id, &error);
                 let wait = self.breaker.failed(Instant::now(), error);
                 self.state = State::Pausing(Box::pin(sleep(wait)));
                 self.report();

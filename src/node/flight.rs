@@ -18,7 +18,7 @@ use super::{Batch, BatchReply, Failure, Kind, Link, Refusal, queue::Waiting};
 use crate::{
     error::{Error, ErrorKind},
     ring::NodeId,
-    topology::Fence,
+    topology::{Epoch, Fence},
 };
 
 #[derive(Default)]
@@ -46,6 +46,8 @@ pub(super) struct Cargo {
     batches: Vec<Range<usize>>,
     pub(super) weight: usize,
     brought: (usize, usize),
+    /// Requests that a node with another topology refused.
+    refused: usize,
 }
 
 /// What came of a flight.
@@ -56,6 +58,8 @@ pub(super) struct Landed {
     pub(super) kept: Vec<Waiting>,
     /// How many requests it carried.
     pub(super) carried: usize,
+    /// How many of them a node with another topology refused.
+    pub(super) refused: usize,
     /// Records that came back, and their bytes.
     brought: (usize, usize),
 }
@@ -100,7 +104,7 @@ impl Lane {
         if self.waiting.is_empty() {
             self.earliest = None;
         }
-        Cargo { fence, kind, requests, batches, weight, brought: (0, 0) }
+        Cargo { fence, kind, requests, batches, weight, brought: (0, 0), refused: 0 }
     }
 
     /// Waits for the flight, if there is one, to land; says on which connection it was.
@@ -124,6 +128,21 @@ impl Lane {
 }
 
 impl Cargo {
+    /// The topology under which its requests were routed.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.fence.epoch
+    }
+
+    /// The lane it goes by.
+    pub(super) fn lane(&self) -> &'static str {
+        if self.kind == Kind::Script { "scripts" } else { "reads" }
+    }
+
+    /// How many requests there are in each of its batches.
+    pub(super) fn batches(&self) -> impl Iterator<Item = usize> {
+        self.batches.iter().map(Range::len)
+    }
+
     /// Sends the batches and gives every request its answer, unless the connection is gone already.
     pub(super) async fn fly<L: Link>(mut self, id: NodeId, link: L) -> Landed {
         let (batches, carried) = (self.batches.clone(), self.requests.len());
@@ -131,7 +150,8 @@ impl Cargo {
             Ok(replies) => match replies.first() {
                 Some(BatchReply::Closed(_)) => {
                     self.requests.retain(|waiting| !waiting.is_answered());
-                    return Landed { fit: Err(Unfit::Broken), kept: self.requests, carried, brought: (0, 0) };
+                    let (fit, kept) = (Err(Unfit::Broken), self.requests);
+                    return Landed { fit, kept, carried, refused: 0, brought: (0, 0) };
                 }
                 _ => {
                     let handed = self.hand_out_all(&id, batches.into_iter().zip(replies));
@@ -140,7 +160,7 @@ impl Cargo {
             },
             Err(error) => Err(Unfit::Silent(error)),
         };
-        Landed { fit, kept: Vec::new(), carried, brought: self.brought }
+        Landed { fit, kept: Vec::new(), carried, refused: self.refused, brought: self.brought }
     }
 
     /// Sends the batches. A request whose deadline passes meanwhile is lost; when all are, so is the connection.
@@ -196,6 +216,7 @@ impl Cargo {
         let all = |failure: Failure| vec![Err(failure); count];
         let (answers, fit) = match reply {
             BatchReply::Refused(stored) => {
+                self.refused += count;
                 let refusal = Refusal { node: id.clone(), stored };
                 (all(Failure::Refused(Arc::new(refusal))), Ok(()))
             }

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use super::{Condition, Hello, Link, Look};
-use crate::error::Error;
+use crate::{error::Error, telemetry::NodeMeters};
 
 /// Whoever knows the topology stands at the gate of every connection.
 pub(crate) trait Gate<L: Link>: Clone + Send + Sync + 'static {
@@ -16,6 +16,11 @@ pub(crate) trait Gate<L: Link>: Clone + Send + Sync + 'static {
 
     /// The node has come up or gone down.
     fn turned(&self, condition: &Condition);
+
+    /// Where what goes through its queue is counted.
+    fn meters(&self) -> NodeMeters {
+        NodeMeters::none()
+    }
 
     /// There is no connection, and the last attempt to open one failed.
     fn unreachable(&self);

@@ -159,19 +159,18 @@ impl Contents {
         self.charters.entry(keys.ring.clone()).or_default()
     }
 
-    pub(crate) fn survey(&mut self, keys: &MetaKeys, survey: &Survey) -> Surveyed {
+    pub(crate) fn survey(&mut self, survey: &Survey) -> Surveyed {
         let now = self.now();
         let live = |stored: &Stored| now <= stored.expires;
         match survey {
-            Survey::Scan { cursor, count } => {
-                let prefix = Key::ring_prefix(&keys.ring);
+            Survey::Scan { prefix, cursor, count } => {
                 let after = self.scans.after.get(cursor);
                 let rest = after.map_or(Bound::Unbounded, |key| Bound::Excluded(*key));
                 let mut part = self.records.range((rest, Bound::Unbounded)).take((*count).max(1));
                 let (mut found, mut end) = (Vec::new(), None);
                 for (key, stored) in part.by_ref() {
                     end = Some(*key);
-                    if live(stored) && key.as_bytes().starts_with(&prefix) {
+                    if live(stored) && key.as_bytes().starts_with(prefix) {
                         found.push(*key);
                     }
                 }
@@ -293,7 +292,7 @@ impl Link for MemoryLink {
     }
 
     async fn survey(self, survey: Survey) -> Result<Surveyed, Failure> {
-        Ok(self.server.0.lock().survey(&self.keys, &survey))
+        Ok(self.server.0.lock().survey(&survey))
     }
 
     async fn probe(self) -> Result<Look, Error> {

@@ -235,8 +235,9 @@ pub(crate) trait Link: Clone + Send + Sync + 'static {
 /// A question about the records of a node.
 #[derive(Debug, Clone)]
 pub(crate) enum Survey {
-    /// The next part of the ring's keys, after a cursor (0: from the beginning), about `count` keys of the database.
-    Scan { cursor: u64, count: usize },
+    /// The next part of the keys that begin with `prefix`, after a cursor (0: from the beginning), about `count` keys of
+    /// the database.
+    Scan { prefix: Vec<u8>, cursor: u64, count: usize },
     /// How many bytes each of these records has; 0 for one that is gone.
     Weigh(Vec<Key>),
     /// How many keys the database has, those of others included.

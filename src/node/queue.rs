@@ -259,11 +259,12 @@ impl Inbox {
         (earliest.take(), *phase != Phase::Open)
     }
 
-    /// So much waits no longer.
-    pub(super) fn subtract(&self, requests: usize, bytes: usize) {
+    /// So much waits no longer; answers how many requests do.
+    pub(super) fn subtract(&self, requests: usize, bytes: usize) -> usize {
         let mut state = self.queue.state.lock();
         state.requests -= requests;
         state.bytes -= bytes;
+        state.requests
     }
 
     /// Makes room for a request that had it before.

@@ -7,13 +7,12 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    limiter::Limiter,
     mover::{Mover, Pass, Witness, scanned_at_once},
     progress::{Phase, Reporter},
     steps::{Step, reached},
 };
 use crate::{
-    client::{Keeper, raise_to},
+    client::{Keeper, Limiter, raise_to},
     error::{Error, ErrorKind, Result},
     node::{Limits, Node, Request},
     protocol::{Command, Mode, Scope},
@@ -141,8 +140,8 @@ async fn clean_one(
     }
     let node = keeper.open_handle(member, &limits(keeper, true));
     let connection = control.greet().await?.connection;
-    let (mut cursor, scan) = (0, scanned_at_once(limiter));
-    while let Some((next, keys)) = control.scan(connection, cursor, scan).await? {
+    let (mut cursor, prefix, scan) = (0, keeper.directory().prefix(), scanned_at_once(limiter));
+    while let Some((next, keys)) = control.scan(connection, &prefix, cursor, scan).await? {
         let own = |key: &Key| document.members()[document.tenure(key.token()).owner.get()].id == member.id;
         let strangers = keys.into_iter().filter(|key| !own(key));
         let erase = strangers.map(|key| Request {

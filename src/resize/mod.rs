@@ -4,13 +4,12 @@
 //! - `start`: from a plan to a decided document
 //! - `controller`: from a migrating document to a stable one; anyone may run it
 //! - `mover`: one full pass over the sessions of one source
-//! - `limiter`, `progress`: how fast, and how far
+//! - `progress`: how far
 //! - `steps`: where tests let a process die
 //!
 //! The protocol is in `docs/resize.md`. Everything here may be done twice, by several processes, in any order.
 
 mod controller;
-mod limiter;
 mod mover;
 mod plan;
 mod progress;
@@ -36,6 +35,7 @@ use crate::{
     node::Address,
     ring::{NodeId, Share},
     store::{Decision, Held, TopologyStore},
+    telemetry,
     topology::{Change, Document},
 };
 
@@ -191,6 +191,9 @@ impl SessionRing {
                 Returning::Keep => now.process != before.process,
             });
             keeper.adopt(after.clone());
+            if is_another {
+                telemetry::readmitted(self.name(), &node, after.epoch());
+            }
             if after == document || is_another && keeper.store().is_readmitted(&after, &node).await? {
                 return Ok(());
             }
@@ -224,7 +227,7 @@ impl Resize {
     /// Runs the controller in the background.
     fn conduct(ring: &SessionRing, rate: Option<u32>) -> Resize {
         let keeper = ring.keeper().clone();
-        let reporter = Arc::new(Reporter::new(keeper.document().epoch()));
+        let reporter = Arc::new(Reporter::new(ring.name(), keeper.document().epoch()));
         let progress = reporter.subscribe();
         let task = tokio::spawn(controller::conduct(keeper, rate, reporter.clone()));
         let ended = async move {

@@ -17,12 +17,11 @@ use futures_util::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    limiter::Limiter,
     progress::Reporter,
     steps::{Step, reached},
 };
 use crate::{
-    client::Keeper,
+    client::{Keeper, Limiter},
     error::{Error, Result},
     node::{ControlNode, Failure, Greeting, Node, Refusal, Request},
     protocol::{Place, Scope, Send, Transfer, TransferStep},
@@ -135,8 +134,8 @@ impl Mover {
         self.reporter.pass(&member.id, keys, self.moving_share(source));
 
         let mut fleet = Fleet::new(&self.reporter, &member.id);
-        let scan = scanned_at_once(&self.limiter);
-        let list = |cursor| control.scan(greeting.connection, cursor, scan);
+        let (prefix, scan) = (self.keeper.directory().prefix(), scanned_at_once(&self.limiter));
+        let list = |cursor| control.scan(greeting.connection, &prefix, cursor, scan);
         let mut listing = Box::pin(maybe_done(list(0)));
         loop {
             fleet.meanwhile(&mut listing).await;
@@ -220,10 +219,12 @@ impl Mover {
         let mut moving: Vec<(Key, Transfer, Send)> = keys.into_iter().map(begin).collect();
         let mut left = Vec::new();
         let mut cause = None;
-        let mut moved = 0;
+        let (mut moved, mut bytes) = (0, 0);
         while !moving.is_empty() {
+            let groups = self.route(moving.drain(..));
+            bytes += groups.iter().flat_map(|group| &group.requests).map(Request::weight).sum::<usize>();
             let answered = join_all(
-                self.route(moving.drain(..))
+                groups
                     .into_iter()
                     .map(|group| async move { (group.keys, group.node.submit_many(group.requests).await) }),
             );
@@ -262,7 +263,7 @@ impl Mover {
             }
             reached(Step::Answered);
         }
-        self.reporter.moved(moved);
+        self.reporter.moved(moved, bytes);
         let cause = cause.filter(|_| !left.is_empty());
         (left, cause)
     }

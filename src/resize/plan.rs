@@ -179,9 +179,10 @@ impl Plan {
         let control = keeper.directory().control_alone(source, address.unwrap_or_default())?;
         let connection = control.greet().await?.connection;
         let total = control.count().await?;
+        let prefix = keeper.directory().prefix();
         let (mut cursor, mut seen, mut keys) = (0, 0, Vec::new());
         loop {
-            let Some((next, found)) = control.scan(connection, cursor, ENOUGH).await? else {
+            let Some((next, found)) = control.scan(connection, &prefix, cursor, ENOUGH).await? else {
                 return Err(Error::at(ErrorKind::Unavailable, source, "the connection to it ended"));
             };
             cursor = next;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{error::Error, ring::NodeId, topology::Epoch};
+use crate::{error::Error, ring::NodeId, telemetry, topology::Epoch};
 
 /// What a resize is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,14 +54,20 @@ pub struct Stuck {
     pub duration: Duration,
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
             Phase::Moving => "moving",
             Phase::Settling => "settling",
             Phase::Cleaning => "cleaning",
             Phase::Done => "done",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -90,6 +96,7 @@ const WINDOW: Duration = Duration::from_secs(2);
 /// Collects what the movers tell, and publishes it.
 #[derive(Debug)]
 pub(super) struct Reporter {
+    ring: String,
     state: Mutex<State>,
     published: watch::Sender<Progress>,
 }
@@ -99,12 +106,16 @@ struct State {
     phase: Phase,
     epoch: Epoch,
     moved: u64,
+    /// Of the sessions that were sent to new owners.
+    bytes: u64,
     /// By source: keys it held when its pass began, keys seen since, and which part of them is to move.
     sources: BTreeMap<NodeId, Scanned>,
     stuck: BTreeMap<NodeId, (Instant, Error)>,
     /// Moments of the last seconds, with what had moved then.
     window: Vec<(Instant, u64)>,
     published: Option<Instant>,
+    /// What was counted so far of sessions and bytes.
+    counted: (u64, u64),
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -115,18 +126,20 @@ struct Scanned {
 }
 
 impl Reporter {
-    pub(super) fn new(epoch: Epoch) -> Reporter {
+    pub(super) fn new(ring: &str, epoch: Epoch) -> Reporter {
         let state = State {
             phase: Phase::Moving,
             epoch,
             moved: 0,
+            bytes: 0,
             sources: BTreeMap::new(),
             stuck: BTreeMap::new(),
             window: vec![(Instant::now(), 0)],
             published: None,
+            counted: (0, 0),
         };
         let (published, _) = watch::channel(state.progress(Instant::now()));
-        Reporter { state: Mutex::new(state), published }
+        Reporter { ring: ring.to_owned(), state: Mutex::new(state), published }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Progress> {
@@ -138,6 +151,7 @@ impl Reporter {
     }
 
     pub(super) fn phase(&self, phase: Phase, epoch: Epoch) {
+        telemetry::resize(&self.ring, epoch, phase.name());
         self.change(true, |state| {
             (state.phase, state.epoch) = (phase, epoch);
             state.sources.clear();
@@ -158,12 +172,18 @@ impl Reporter {
         });
     }
 
-    pub(super) fn moved(&self, sessions: usize) {
-        self.change(false, |state| state.moved += sessions as u64);
+    pub(super) fn moved(&self, sessions: usize, bytes: usize) {
+        self.change(false, |state| {
+            state.moved += sessions as u64;
+            state.bytes += bytes as u64;
+        });
     }
 
     pub(super) fn stuck(&self, source: &NodeId, error: &Error) {
         self.change(true, |state| {
+            if !state.stuck.contains_key(source) {
+                telemetry::stuck(&self.ring, source, error);
+            }
             let since = state.stuck.get(source).map_or_else(Instant::now, |(since, _)| *since);
             state.stuck.insert(source.clone(), (since, error.clone()));
         });
@@ -184,7 +204,11 @@ impl Reporter {
             state.remember(now);
             state.published = Some(now);
             // Whoever looks has the newest; nobody has to.
-            self.published.send_replace(state.progress(now));
+            let progress = state.progress(now);
+            let so_far = (state.moved, state.bytes);
+            let (moved, bytes) = std::mem::replace(&mut state.counted, so_far);
+            telemetry::resized(&self.ring, state.moved - moved, state.bytes - bytes, progress.left);
+            self.published.send_replace(progress);
         }
     }
 }

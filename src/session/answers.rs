@@ -4,9 +4,11 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{Sessions, UPDATE_ATTEMPTS};
 use crate::{
+    client::SessionEvent,
     error::{Error, ErrorKind, Result},
     protocol::Outcome,
     record::{Header, Key, Kind, OVERHEAD, Record, RecordError, Version, names_fields},
+    telemetry,
 };
 
 impl<T: Send + Sync + 'static> Sessions<T> {
@@ -23,13 +25,18 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ) -> Result<Option<R>> {
         let bytes = match outcome {
             Outcome::Record(bytes) => bytes,
-            Outcome::Absent => return Ok(None),
+            Outcome::Absent => {
+                self.is_absent(key);
+                return Ok(None);
+            }
             outcome => return Err(self.unexpected(key, outcome)),
         };
         let record = Record::decode(&bytes).map_err(|error| self.not_a_record(key, error))?;
         if record.header.kind == Kind::Tombstone {
+            self.is_logged_out(key);
             return Ok(None);
         }
+        self.lives(key);
         let payload = self.payload(key, &record)?;
         let value = self.decode(key, &record.header, &payload)?;
         Ok(Some(make(&record.header, &payload, value)))
@@ -42,7 +49,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             let message = format!(
                 "the stored session has {size} bytes, this application reads at most {limit}; raise max_bytes ({key:?})"
             );
-            return Err(Error::at(ErrorKind::TooLarge, &self.ring.node_of(key), message));
+            return Err(self.unreadable(key, ErrorKind::TooLarge, message));
         }
         self.opened(key, record)
     }
@@ -90,14 +97,23 @@ impl<T: Send + Sync + 'static> Sessions<T> {
              application ({key:?})",
             header.schema, header.codec, self.options.schema
         );
-        self.error(key, ErrorKind::UpgradeRequired, message)
+        self.unreadable(key, ErrorKind::UpgradeRequired, message)
     }
 
     pub(super) fn expect_applied(&self, key: &Key, outcome: Outcome) -> Result<Version> {
         match outcome {
-            Outcome::Applied(version) => Ok(version),
-            Outcome::Absent => Err(self.not_found(key)),
-            Outcome::Deleted => Err(self.deleted(key)),
+            Outcome::Applied(version) => {
+                self.lives(key);
+                Ok(version)
+            }
+            Outcome::Absent => {
+                self.is_absent(key);
+                Err(self.not_found(key))
+            }
+            Outcome::Deleted => {
+                self.is_logged_out(key);
+                Err(self.deleted(key))
+            }
             Outcome::Exists => Err(self.error(
                 key,
                 ErrorKind::Exists,
@@ -108,17 +124,42 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         }
     }
 
+    pub(super) fn expect_created(&self, key: &Key, outcome: Outcome) -> Result<()> {
+        self.expect_applied(key, outcome)?;
+        self.emit(key, SessionEvent::Created);
+        Ok(())
+    }
+
     pub(super) fn expect_deleted(&self, key: &Key, outcome: Outcome) -> Result<()> {
         match outcome {
-            Outcome::Applied(_) | Outcome::Absent | Outcome::Deleted => Ok(()),
+            Outcome::Applied(_) => {
+                self.is_logged_out(key);
+                self.emit(key, SessionEvent::Deleted);
+                Ok(())
+            }
+            Outcome::Absent => {
+                self.is_absent(key);
+                Ok(())
+            }
+            Outcome::Deleted => Ok(()),
             outcome => Err(self.unexpected(key, outcome)),
         }
     }
 
     pub(super) fn expect_inspected(&self, key: &Key, outcome: Outcome) -> Result<Option<Duration>> {
         match outcome {
-            Outcome::Inspected(_, remaining) => Ok(Some(Duration::from_millis(remaining))),
-            Outcome::Absent | Outcome::Deleted => Ok(None),
+            Outcome::Inspected(_, remaining) => {
+                self.lives(key);
+                Ok(Some(Duration::from_millis(remaining)))
+            }
+            Outcome::Absent => {
+                self.is_absent(key);
+                Ok(None)
+            }
+            Outcome::Deleted => {
+                self.is_logged_out(key);
+                Ok(None)
+            }
             outcome => Err(self.unexpected(key, outcome)),
         }
     }
@@ -157,15 +198,21 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         match error {
             RecordError::NewerFormat(_) => {
                 let message = format!("{error}; upgrade this application ({key:?})");
-                self.error(key, ErrorKind::UpgradeRequired, message)
+                self.unreadable(key, ErrorKind::UpgradeRequired, message)
             }
             error => self.corrupt(key, error.to_string()),
         }
     }
 
     pub(super) fn corrupt(&self, key: &Key, what: String) -> Error {
+        self.emit(key, SessionEvent::Corrupt);
         let message = format!("{what}; nothing was changed; delete ends the session ({key:?})");
-        self.error(key, ErrorKind::Corrupt, message)
+        self.unreadable(key, ErrorKind::Corrupt, message)
+    }
+
+    fn unreadable(&self, key: &Key, kind: ErrorKind, message: String) -> Error {
+        telemetry::unreadable(self.ring.name(), &self.namespace, &self.ring.node_of(key), kind);
+        self.error(key, kind, message)
     }
 
     pub(super) fn error(&self, key: &Key, kind: ErrorKind, message: String) -> Error {

@@ -161,19 +161,9 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`is_exists`](Error::is_exists). [`is_indeterminate`](Error::is_indeterminate) is rarer than with `set`: a save
     /// that was lost is sent again.
     pub async fn save(&self, session: &mut Session<T>) -> Result<(), SaveError<T>> {
-        let key = self.keyspace.key(&session.id);
-        let command = self.write_back(&key, &session.seen)?;
-        match self.ring.execute(key, command).await? {
-            Outcome::Conflict(record) => {
-                let there = self.in_hand(&session.id, &key, Outcome::Record(record))?;
-                let there = there.ok_or_else(|| self.not_found(&key))?;
-                Err(SaveError::Conflict(Box::new(there)))
-            }
-            outcome => {
-                session.seen.version = self.expect_applied(&key, outcome)?;
-                Ok(())
-            }
-        }
+        let (key, command) = self.save_command(session)?;
+        let outcome = self.ring.execute(key, command).await?;
+        self.expect_saved(session, &key, outcome)
     }
 
     /// Saves a loaded session; where others have written meanwhile, `merge` puts what is in hand (first) into what is there
@@ -212,7 +202,31 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         Err(self.conflict(&self.keyspace.key(&session.id)))
     }
 
-    fn in_hand(&self, id: &SessionId, key: &Key, outcome: Outcome) -> Result<Option<Session<T>>> {
+    pub(super) fn save_command(&self, session: &Session<T>) -> Result<(Key, Command)> {
+        let key = self.keyspace.key(&session.id);
+        Ok((key, self.write_back(&key, &session.seen)?))
+    }
+
+    pub(super) fn expect_saved(
+        &self,
+        session: &mut Session<T>,
+        key: &Key,
+        outcome: Outcome,
+    ) -> Result<(), SaveError<T>> {
+        match outcome {
+            Outcome::Conflict(record) => {
+                let there = self.in_hand(&session.id, key, Outcome::Record(record))?;
+                let there = there.ok_or_else(|| self.not_found(key))?;
+                Err(SaveError::Conflict(Box::new(there)))
+            }
+            outcome => {
+                session.seen.version = self.expect_applied(key, outcome)?;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn in_hand(&self, id: &SessionId, key: &Key, outcome: Outcome) -> Result<Option<Session<T>>> {
         let seen = self.see(key, outcome)?;
         Ok(seen.map(|seen| Session { id: id.clone(), seen }))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Sessions, UPDATE_ATTEMPTS, give_way, new_id};
+use super::{SaveError, Session, Sessions, UPDATE_ATTEMPTS, give_way, new_id};
 use crate::{
     error::Result,
     protocol::{Command, Condition, Outcome},
@@ -41,7 +41,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             .zip(ids)
             .map(|(result, id)| {
                 let (key, outcome) = result?;
-                self.expect_applied(&key, outcome)?;
+                self.expect_created(&key, outcome)?;
                 id
             })
             .collect()
@@ -49,11 +49,15 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     /// [`create_with_id`](Sessions::create_with_id) for many.
     pub async fn create_with_id_many(&self, sessions: &[(SessionId, T)]) -> Vec<Result<()>> {
-        let commands = sessions.iter();
-        self.apply_many(
-            commands.map(|(id, value)| (id, |key: &Key| self.write(key, Condition::Absent, value))),
-        )
-        .await
+        let commands = sessions.iter().map(|(id, value)| {
+            let key = self.keyspace.key(id);
+            Ok((key, self.write(&key, Condition::Absent, value)?))
+        });
+        let results = self.run_many(commands.collect()).await;
+        results
+            .into_iter()
+            .map(|result| result.and_then(|(key, outcome)| self.expect_created(&key, outcome)))
+            .collect()
     }
 
     /// [`get`](Sessions::get) for many.
@@ -116,6 +120,45 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         // Whoever has no answer yet lost every race.
         let conflict = |i: usize| Err(self.conflict(&self.keyspace.key(&ids[i])));
         answers.into_iter().enumerate().map(|(i, answer)| answer.unwrap_or_else(|| conflict(i))).collect()
+    }
+
+    /// [`load`](Sessions::load) for many.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let ring = sessionring::SessionRing::builder().node("a", "memory:").connect().await?;
+    /// # let carts = ring.sessions::<Vec<String>>("cart");
+    /// # let ids = [carts.create(&vec![]).await?, carts.create(&vec!["tea".into()]).await?];
+    /// let mut loaded = Vec::new();
+    /// for cart in carts.load_many(&ids).await {
+    ///     loaded.extend(cart?);
+    /// }
+    /// loaded.iter_mut().for_each(|cart| cart.push("book".into()));
+    /// for saved in carts.save_many(&mut loaded).await {
+    ///     saved?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Session<T>>>> {
+        let read = self.run_same(ids, Command::Read).await;
+        ids.iter().zip(read).map(|(id, (key, outcome))| self.in_hand(id, &key, outcome?)).collect()
+    }
+
+    /// [`save`](Sessions::save) for many: what others have changed meanwhile is a [`SaveError::Conflict`] of its own, and
+    /// the rest is saved.
+    pub async fn save_many(&self, sessions: &mut [Session<T>]) -> Vec<Result<(), SaveError<T>>> {
+        let commands = sessions.iter().map(|session| self.save_command(session)).collect();
+        let results = self.run_many(commands).await;
+        sessions
+            .iter_mut()
+            .zip(results)
+            .map(|(session, result)| {
+                let (key, outcome) = result?;
+                self.expect_saved(session, &key, outcome)
+            })
+            .collect()
     }
 
     /// [`touch`](Sessions::touch) for many.

@@ -5,6 +5,8 @@
 //! - [`Session`]: one in hand, to be saved later
 //! - `many`: the same operations for many sessions at once
 //! - `visit`: reading that slides
+//! - [`Listing`]: all sessions of a namespace
+//! - `events`: what happens to sessions, told
 //! - `commands`: from calls to commands
 //! - `answers`: from outcomes to answers
 //! - `seen`: what is read in order to be written back
@@ -14,7 +16,9 @@
 mod answers;
 mod commands;
 mod corrupt;
+mod events;
 mod lifetime;
+mod listing;
 mod loaded;
 mod many;
 mod sealing;
@@ -30,6 +34,7 @@ use self::sealing::Sealing;
 pub use self::{
     corrupt::OnCorrupt,
     lifetime::Lifetime,
+    listing::{Count, ListedSession, Listing, NodeCount, Page},
     loaded::{SaveError, Session},
 };
 use crate::{
@@ -78,6 +83,7 @@ const UPDATE_ATTEMPTS: u32 = 256;
 /// ```
 pub struct Sessions<T: 'static> {
     ring: SessionRing,
+    namespace: Arc<str>,
     keyspace: Arc<Keyspace>,
     options: Arc<Options<T>>,
 }
@@ -106,6 +112,7 @@ impl SessionRing {
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         Sessions {
+            namespace: namespace.into(),
             keyspace: Arc::new(self.keyspace(namespace)),
             ring: self.clone(),
             options: Arc::new(Options {
@@ -202,7 +209,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`is_deleted`](Error::is_deleted): the id was logged out and is used up.
     pub async fn create_with_id(&self, id: &SessionId, value: &T) -> Result<()> {
         let key = self.keyspace.key(id);
-        self.run(&key, self.write(&key, Condition::Absent, value)?).await.map(drop)
+        let outcome = self.ring.execute(key, self.write(&key, Condition::Absent, value)?).await?;
+        self.expect_created(&key, outcome)
     }
 
     /// Reads a session. `None`: it was logged out, expired, or never was.
@@ -338,7 +346,12 @@ impl<T: 'static> Clone for Options<T> {
 
 impl<T: 'static> Clone for Sessions<T> {
     fn clone(&self) -> Sessions<T> {
-        Sessions { ring: self.ring.clone(), keyspace: self.keyspace.clone(), options: self.options.clone() }
+        Sessions {
+            ring: self.ring.clone(),
+            namespace: self.namespace.clone(),
+            keyspace: self.keyspace.clone(),
+            options: self.options.clone(),
+        }
     }
 }
 

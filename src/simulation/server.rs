@@ -114,7 +114,7 @@ impl Server {
                 time: self.contents.now(),
             },
             Question::Control(control) => Response::Controlled(govern(self.contents.charter(keys), &control)),
-            Question::Survey(survey) => Response::Surveyed(self.survey(keys, survey, dice)),
+            Question::Survey(survey) => Response::Surveyed(self.survey(survey, dice)),
             Question::Batch { fence, requests } => {
                 let standing = &self.contents.charter(keys).standing;
                 if !standing.obeys(&fence) {
@@ -141,16 +141,16 @@ impl Server {
 
     /// A scan gives a few keys at a time, so that it takes long. After a restart an old cursor is anywhere: at worst at
     /// the end.
-    fn survey(&mut self, keys: &MetaKeys, survey: Survey, dice: &mut Dice) -> Surveyed {
+    fn survey(&mut self, survey: Survey, dice: &mut Dice) -> Surveyed {
         match survey {
             Survey::Scan { cursor, .. } if !self.contents.knows_cursor(cursor) => {
                 Surveyed::Keys(0, Vec::new())
             }
-            Survey::Scan { cursor, .. } => {
+            Survey::Scan { prefix, cursor, .. } => {
                 let count = 1 + dice.below(8) as usize;
-                self.contents.survey(keys, &Survey::Scan { cursor, count })
+                self.contents.survey(&Survey::Scan { prefix, cursor, count })
             }
-            survey => self.contents.survey(keys, &survey),
+            survey => self.contents.survey(&survey),
         }
     }
 }

@@ -33,13 +33,12 @@ impl RedisLink {
     }
 
     pub(super) async fn execute_survey(&mut self, survey: &Survey) -> Result<Surveyed, Failure> {
-        let prefix = Key::ring_prefix(&self.shared.keys.ring);
         let surveyed = match survey {
-            Survey::Scan { cursor, count } => {
+            Survey::Scan { prefix, cursor, count } => {
                 let mut command = redis::cmd("SCAN");
-                command.arg(*cursor).arg("MATCH").arg(beginning_with(&prefix)).arg("COUNT").arg(*count);
+                command.arg(*cursor).arg("MATCH").arg(beginning_with(prefix)).arg("COUNT").arg(*count);
                 let value = self.one(command).await?;
-                decode_scan(unless_error(&self.shared.id, value)?, &prefix)
+                decode_scan(unless_error(&self.shared.id, value)?, prefix)
             }
             Survey::Weigh(keys) => self.weigh(keys).await?,
             Survey::Count => {

@@ -22,6 +22,7 @@ use crate::{
     node::{Access, Clocks, Connection, Driver, Failure, Hello, Transport, run},
     record::Millis,
     ring::{NodeId, Token},
+    telemetry,
     topology::MetaKeys,
 };
 
@@ -187,6 +188,7 @@ impl RedisTransport {
 pub(super) fn check_eviction(id: &NodeId, place: &str, info: &Info<'_>, allow: bool) -> Result<(), Error> {
     match info.field("maxmemory_policy") {
         Some(policy) if policy != "noeviction" && !allow => {
+            telemetry::warned(id, "eviction");
             let message = format!(
                 "{place} has maxmemory-policy {policy}: it would throw sessions and log-outs away when memory runs \
                  short; set maxmemory-policy noeviction, or accept the loss with allow_eviction(true)"

@@ -298,7 +298,8 @@ async fn a_scan_finds_what_stays_and_nothing_of_others() {
         let connection = control.greet().await.unwrap().connection;
         let (mut cursor, mut found, mut rounds) = (0, BTreeSet::new(), 0);
         loop {
-            let (next, part) = control.scan(connection, cursor, 10).await.unwrap().unwrap();
+            let (next, part) =
+                control.scan(connection, &Key::ring_prefix(RING), cursor, 10).await.unwrap().unwrap();
             // What was found is taken away, as a mover does.
             let weights = control.weigh(part.clone()).await.unwrap();
             assert!(weights.iter().all(|&weight| weight >= 35), "{weights:?}");
@@ -332,14 +333,14 @@ async fn a_scan_ends_with_its_connection() {
     let _filled = fill(RING, &server.address(), 100).await;
     let control = directory(RING).control(&node_id("a"), &proxy.address()).unwrap();
     let connection = control.greet().await.unwrap().connection;
-    let (cursor, _) = control.scan(connection, 0, 10).await.unwrap().unwrap();
+    let (cursor, _) = control.scan(connection, &Key::ring_prefix(RING), 0, 10).await.unwrap().unwrap();
     assert_ne!(cursor, 0);
     proxy.cut();
     // The cut is noticed by this command, which goes through on a new connection.
     control.call(Control::Look).await.unwrap();
-    assert_eq!(control.scan(connection, cursor, 10).await.unwrap(), None);
+    assert_eq!(control.scan(connection, &Key::ring_prefix(RING), cursor, 10).await.unwrap(), None);
     let connection = control.greet().await.unwrap().connection;
-    assert!(control.scan(connection, 0, 10).await.unwrap().is_some());
+    assert!(control.scan(connection, &Key::ring_prefix(RING), 0, 10).await.unwrap().is_some());
 }
 
 #[tokio::test]

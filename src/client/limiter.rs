@@ -1,4 +1,4 @@
-//! How fast sessions may move.
+//! How fast something may go over the sessions of a node.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// Hands out a number of sessions per second, evenly.
 #[derive(Debug)]
-pub(super) struct Limiter {
+pub(crate) struct Limiter {
     /// Time per session; none for no limit.
     pace: Option<Duration>,
     /// When what was handed out is used up.
@@ -16,28 +16,28 @@ pub(super) struct Limiter {
 
 impl Limiter {
     /// So many sessions per second, or as many as will go.
-    pub(super) fn new(rate: Option<u32>) -> Limiter {
+    pub(crate) fn new(rate: Option<u32>) -> Limiter {
         let pace = rate.map(|rate| Duration::from_secs(1) / rate.max(1));
         Limiter { pace, next: Mutex::new(Instant::now()) }
     }
 
-    pub(super) fn is_limited(&self) -> bool {
+    pub(crate) fn is_limited(&self) -> bool {
         self.pace.is_some()
     }
 
     /// How many sessions, `most` at most, are to be taken at once so that they go evenly: those of a few milliseconds.
-    pub(super) fn burst(&self, most: usize) -> usize {
+    pub(crate) fn burst(&self, most: usize) -> usize {
         let Some(pace) = self.pace.filter(|pace| !pace.is_zero()) else { return most };
         let share = Duration::from_millis(2).as_nanos() / pace.as_nanos();
         usize::try_from(share).unwrap_or(most).clamp(1, most)
     }
 
-    /// Waits until so many sessions may move.
-    pub(super) async fn take(&self, sessions: usize) {
+    /// Waits until it is the turn of so many sessions.
+    pub(crate) async fn take(&self, sessions: usize) {
         let Some(pace) = self.pace else { return };
         let turn = {
             let mut next = self.next.lock();
-            // Time in which nothing moved is not made up for.
+            // Time in which nothing went is not made up for.
             let turn = (*next).max(Instant::now());
             *next = turn + pace * sessions as u32;
             turn

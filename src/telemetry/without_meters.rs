@@ -1,0 +1,44 @@
+//! Nothing is counted: this crate was built without its feature `metrics`.
+
+use super::Asked;
+use crate::{
+    error::Error,
+    protocol::{Command, Outcome},
+    ring::NodeId,
+};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Meters;
+
+#[derive(Debug, Clone)]
+pub(crate) struct NodeMeters;
+
+/// When a request began.
+#[derive(Clone, Copy)]
+pub(crate) struct Began;
+
+impl Meters {
+    pub(crate) fn new(_: &str) -> Meters {
+        Meters
+    }
+
+    pub(crate) fn node(&self, _: &NodeId) -> NodeMeters {
+        NodeMeters
+    }
+
+    pub(crate) fn begin(&self) -> Began {
+        Began
+    }
+
+    pub(crate) fn ended(&self, _: Began, _: Asked, _: &Result<Outcome, Error>) {}
+
+    pub(crate) fn all_ended<K>(&self, _: Began, _: &[(K, Command)], _: &[Result<Outcome, Error>]) {}
+}
+
+impl NodeMeters {
+    pub(crate) fn none() -> NodeMeters {
+        NodeMeters
+    }
+
+    pub(crate) fn departed(&self, _: &'static str, _: impl Iterator<Item = usize>, _: usize) {}
+}
