@@ -12,7 +12,8 @@ use std::{
 };
 
 use sessionring::{
-    Builder, Credentials, Error, Event, Events, NodeState, Result, Returning, SessionId, SessionRing, Sessions,
+    Builder, Credentials, Error, Event, Events, NodeState, Result, Returning, SessionId, SessionRing,
+    Sessions,
 };
 use sessionring_testkit::{Authority, FakeServer, RedisServer, Script, Watched};
 use support::{Login, login, logins, nodes, server};
@@ -35,7 +36,9 @@ fn beside(watched: &Watched, plain: &RedisServer) -> Builder {
 }
 
 fn id_at(ring: &SessionRing, node: &str) -> SessionId {
-    std::iter::repeat_with(|| SessionId::generate().unwrap()).find(|id| ring.owner(id).as_str() == node).unwrap()
+    std::iter::repeat_with(|| SessionId::generate().unwrap())
+        .find(|id| ring.owner(id).as_str() == node)
+        .unwrap()
 }
 
 /// Tries until it works; what fails on the way is a node that is away, or a write whose answer was lost.
@@ -261,7 +264,10 @@ async fn sentinels_that_are_dead_cost_nothing_as_long_as_one_lives() {
     assert_eq!(sessions.get(&id).await.unwrap(), Some(login(1)));
     let error = ring.reconnect().await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
-    assert!(error.to_string().contains("no Sentinel says where sessions-a is: no connection to 127.0.0.1:"), "{error}");
+    assert!(
+        error.to_string().contains("no Sentinel says where sessions-a is: no connection to 127.0.0.1:"),
+        "{error}"
+    );
     assert_eq!(sessions.get(&id).await.unwrap(), Some(login(1)));
     watched.sentinels[2].restart().unwrap();
     until_ok(|| ring.reconnect()).await;
@@ -273,7 +279,8 @@ fn says(port: u16, epoch: u64) -> Script {
         let word = command.get(1).map(|word| word.to_ascii_uppercase());
         match (command[0].to_ascii_uppercase().as_slice(), word.as_deref()) {
             (b"SENTINEL", Some(b"MASTER")) => {
-                format!("*2\r\n$12\r\nconfig-epoch\r\n${}\r\n{epoch}\r\n", epoch.to_string().len()).into_bytes()
+                format!("*2\r\n$12\r\nconfig-epoch\r\n${}\r\n{epoch}\r\n", epoch.to_string().len())
+                    .into_bytes()
             }
             (b"SENTINEL", _) => {
                 format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.to_string().len()).into_bytes()
@@ -291,7 +298,8 @@ fn at(sentinels: &[&FakeServer]) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_newest_promotion_counts_and_two_of_the_same_number_are_a_contradiction() {
     let (new, old) = (server(), server());
-    let (knows, late) = (FakeServer::start(says(new.port(), 12)).unwrap(), FakeServer::start(says(old.port(), 9)).unwrap());
+    let (knows, late) =
+        (FakeServer::start(says(new.port(), 12)).unwrap(), FakeServer::start(says(old.port(), 9)).unwrap());
     let silent = FakeServer::start(Script::Silence).unwrap();
     let ring = nodes([at(&[&late, &silent, &knows])]).connect().await.unwrap();
     logins(&ring).create(&login(1)).await.unwrap();
@@ -299,7 +307,10 @@ async fn the_newest_promotion_counts_and_two_of_the_same_number_are_a_contradict
     assert!(keys(&new) > 0 && keys(&old) == 0);
     late.set_script(says(old.port(), 12));
     let error = refusal(nodes([at(&[&late, &knows])])).await;
-    assert!(error.is_configuration() && error.to_string().contains("the Sentinels disagree: p is at 127.0.0.1:"), "{error}");
+    assert!(
+        error.is_configuration() && error.to_string().contains("the Sentinels disagree: p is at 127.0.0.1:"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -310,7 +321,11 @@ async fn a_primary_that_turns_out_to_be_a_replica_is_not_used() {
     let mistaken = FakeServer::start(says(replica.port(), 1)).unwrap();
     let error = refusal(nodes([at(&[&mistaken])])).await;
     assert!(error.is_unavailable(), "{error}");
-    assert!(error.to_string().contains("the Sentinels say that") && error.to_string().contains("is being promoted"), "{error}");
+    assert!(
+        error.to_string().contains("the Sentinels say that")
+            && error.to_string().contains("is being promoted"),
+        "{error}"
+    );
     // They have heard of it.
     mistaken.set_script(says(primary.port(), 2));
     nodes([at(&[&mistaken])]).connect().await.unwrap();
@@ -319,7 +334,8 @@ async fn a_primary_that_turns_out_to_be_a_replica_is_not_used() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_found_is_said_clearly() {
     let primary = server();
-    let sentinel = RedisServer::builder().sentinel().watch("p", primary.port(), 1, DOWN_AFTER).start().unwrap();
+    let sentinel =
+        RedisServer::builder().sentinel().watch("p", primary.port(), 1, DOWN_AFTER).start().unwrap();
     let host = sentinel.socket_address();
     let connect = |address: String| refusal(nodes([address]).connect_timeout(Duration::from_secs(1)));
 
@@ -327,12 +343,18 @@ async fn what_cannot_be_found_is_said_clearly() {
     assert!(error.is_configuration(), "{error}");
     assert!(error.to_string().contains("the Sentinels watch no primary that is called q"), "{error}");
     let error = connect(format!("redis+sentinel://{}/p", primary.socket_address())).await;
-    assert!(error.is_configuration() && error.to_string().contains("is no Sentinel, but a server"), "{error}");
+    assert!(
+        error.is_configuration() && error.to_string().contains("is no Sentinel, but a server"),
+        "{error}"
+    );
     let error = connect(format!("redis://{host}")).await;
     assert!(error.is_configuration() && error.to_string().contains("redis+sentinel://"), "{error}");
     let error = connect("redis+sentinel://127.0.0.1:1,127.0.0.1:2/p".into()).await;
     assert!(error.is_unavailable(), "{error}");
-    assert!(error.to_string().contains("no Sentinel says where p is: no connection to 127.0.0.1:"), "{error}");
+    assert!(
+        error.to_string().contains("no Sentinel says where p is: no connection to 127.0.0.1:"),
+        "{error}"
+    );
 
     for (what, script) in [
         ("HTTP", Script::http()),
@@ -354,8 +376,8 @@ async fn what_cannot_be_found_is_said_clearly() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_with_sentinels_joins_a_ring_and_its_address_holds_no_secrets() {
-    let plain = server();
-    let primary = RedisServer::builder().password("of the server").start().unwrap();
+    let with_password = || RedisServer::builder().password("of the server").start().unwrap();
+    let (plain, primary) = (with_password(), with_password());
     let sentinel = RedisServer::builder()
         .sentinel()
         .password("of the Sentinel")
@@ -364,8 +386,10 @@ async fn a_node_with_sentinels_joins_a_ring_and_its_address_holds_no_secrets() {
         .start()
         .unwrap();
     let host = sentinel.socket_address();
-    let ring = nodes([plain.address()]).connect().await.unwrap();
-    let address = format!("redis+sentinel://:of%20the%20server@{host}/p?sentinel_password=of%20the%20Sentinel");
+    let login_there = Credentials::password("of the server");
+    let ring = nodes([plain.address()]).credentials(login_there.clone()).connect().await.unwrap();
+    let address =
+        format!("redis+sentinel://:of%20the%20server@{host}/p?sentinel_password=of%20the%20Sentinel");
     let plan = ring.plan().add("b", &address).unwrap();
     assert!(!format!("{plan:?} {plan}").contains("of%20the"));
     plan.start().await.unwrap().wait().await.unwrap();
@@ -375,20 +399,25 @@ async fn a_node_with_sentinels_joins_a_ring_and_its_address_holds_no_secrets() {
     // Another application finds the node in the document, and brings its own secrets.
     let other = |sentinel: &str| {
         nodes([plain.address()])
-            .credentials(Credentials::password("of the server"))
+            .credentials(login_there.clone())
             .sentinel_credentials(Credentials::password(sentinel))
-            .node_credentials("a", Credentials::new("default", "any"))
     };
     let open = other("of the Sentinel").connect().await.unwrap();
     assert_eq!(logins(&open).get(&id).await.unwrap(), Some(login(1)));
     assert_eq!(open.ring(), ring.ring());
     let document = plain.command(&["GET", "sessionring:sessionring:document"]).unwrap();
     let document = String::from_utf8_lossy(document.bytes().unwrap()).into_owned();
-    assert!(document.contains(&format!("redis+sentinel://{host}/p")) && !document.contains("of%20the"), "{document:?}");
+    assert!(
+        document.contains(&format!("redis+sentinel://{host}/p")) && !document.contains("of%20the"),
+        "{document:?}"
+    );
     let error = refusal(other("wrong")).await;
-    assert!(error.is_configuration() && error.to_string().contains("refuses this user or password"), "{error}");
+    assert!(
+        error.is_configuration() && error.to_string().contains("refuses this user or password"),
+        "{error}"
+    );
     // They are replaced at run time.
-    sentinel.command(&["CONFIG", "SET", "requirepass", "new"]).unwrap().ok().unwrap();
+    sentinel.command(&["ACL", "SETUSER", "default", "resetpass", ">new"]).unwrap().ok().unwrap();
     assert!(open.reconnect().await.is_err());
     open.set_sentinel_credentials(Credentials::password("new"));
     open.reconnect().await.unwrap();

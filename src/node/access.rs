@@ -121,7 +121,8 @@ impl Access {
         let given = self.given.read();
         let known = || lendable(&given, address, RedisAddress::sentinel_credentials);
         let same_name = || known().find(|(name, ..)| *name == id).map(|(.., credentials)| credentials);
-        let same_primary = || known().find(|(_, other, _)| other.is_same_server(address)).map(|(.., found)| found);
+        let same_primary =
+            || known().find(|(_, other, _)| other.is_same_server(address)).map(|(.., found)| found);
         let first = || known().next().map(|(.., credentials)| credentials);
         let own = address.sentinel_credentials().or_else(same_name).or(given.sentinels.as_ref());
         own.or_else(same_primary).or_else(first).cloned()

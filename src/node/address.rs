@@ -71,7 +71,10 @@ mod tests {
             ("REDISS://cache.internal", "rediss://cache.internal:6379"),
             ("unix:/run/my%20redis%25.sock?user=u&pass=hunter2&db=2", "unix:/run/my%20redis%25.sock?db=2"),
             ("redis+unix:///run/redis.sock", "unix:/run/redis.sock"),
-            ("redis+sentinel://h1,h2:7000,[::1]/my-primary", "redis+sentinel://h1:26379,h2:7000,[::1]:26379/my-primary"),
+            (
+                "redis+sentinel://h1,h2:7000,[::1]/my-primary",
+                "redis+sentinel://h1:26379,h2:7000,[::1]:26379/my-primary",
+            ),
             (
                 "RedisS+Sentinel://app:s%3Acret@h1:1,h2:2/p_1.2/3?sentinel_user=w&sentinel_password=s%40cret",
                 "rediss+sentinel://h1:1,h2:2/p_1.2/3",

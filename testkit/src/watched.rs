@@ -58,9 +58,8 @@ impl Watched {
         let primary = options(RedisServer::builder()).start()?;
         let replica = options(RedisServer::builder()).replica_of(&primary).start()?;
         replica.wait_for_link()?;
-        let sentinel = |_| {
-            RedisServer::builder().sentinel().watch(name, primary.port(), QUORUM, down_after).start()
-        };
+        let sentinel =
+            |_| RedisServer::builder().sentinel().watch(name, primary.port(), QUORUM, down_after).start();
         let sentinels = (0..SENTINELS).map(sentinel).collect::<Result<Vec<_>>>()?;
         let watched = Watched { name: name.to_owned(), servers: [primary, replica], sentinels };
         watched.wait_until_whole()?;
@@ -107,8 +106,12 @@ impl Watched {
             let others = (self.sentinels.len() - 1).to_string();
             for sentinel in &self.sentinels {
                 let known = self.known_to(sentinel)?;
-                let says = |field: &str, value: &str| known.iter().any(|(name, is)| name == field && is == value);
-                if !(says("num-slaves", "1") && says("num-other-sentinels", &others) && says("flags", "master")) {
+                let says =
+                    |field: &str, value: &str| known.iter().any(|(name, is)| name == field && is == value);
+                if !(says("num-slaves", "1")
+                    && says("num-other-sentinels", &others)
+                    && says("flags", "master"))
+                {
                     return Ok(false);
                 }
             }

@@ -204,7 +204,10 @@ impl RedisTransport {
                 ));
             }
             Some("sentinel") => {
-                return configuration(format!("{place} is a Sentinel, not a server that holds data"));
+                return configuration(format!(
+                    "{place} is a Sentinel, not a server that holds data; write redis+sentinel://{place}/name with the name \
+                     of the primary that it watches"
+                ));
             }
             _ => {}
         }

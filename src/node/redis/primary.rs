@@ -69,8 +69,7 @@ impl Primary {
     /// Where it is, says who knows best of those Sentinels that answer.
     pub(super) async fn find(&self) -> Result<Place, Error> {
         let hosts = self.sentinels.hosts.iter();
-        let mut asking: FuturesUnordered<_> =
-            hosts.map(|host| self.ask(host)).collect();
+        let mut asking: FuturesUnordered<_> = hosts.map(|host| self.ask(host)).collect();
         let (mut said, mut silent) = (Vec::new(), Vec::new());
         while let Some(answer) = match said.is_empty() {
             true => asking.next().await,
@@ -130,7 +129,8 @@ impl Primary {
         let opening = async {
             let stream = self.open(host).await?;
             let broken = |error| failure::of_login(&self.id, &host.to_string(), &error);
-            let mut listening = PubSub::new(&login(0, self.credentials.as_ref()), stream).await.map_err(broken)?;
+            let mut listening =
+                PubSub::new(&login(0, self.credentials.as_ref()), stream).await.map_err(broken)?;
             listening.subscribe("+switch-master").await.map_err(broken)?;
             Ok(listening.into_on_message())
         };
@@ -215,7 +215,8 @@ impl Primary {
             Said::Unknown => None,
         });
         let newest = newest.max();
-        let places: BTreeSet<String> = said.iter().filter_map(|one| one.since(newest?)).map(Place::to_string).collect();
+        let places: BTreeSet<String> =
+            said.iter().filter_map(|one| one.since(newest?)).map(Place::to_string).collect();
         let name = &self.sentinels.name;
         let configuration = |message: String| Err(Error::at(ErrorKind::Configuration, &self.id, message));
         if places.len() > 1 {

@@ -28,12 +28,11 @@ const PORT: u16 = 26379;
 impl Sentinels {
     /// Reads what follows the scheme: `//[login@]host[:port],…/name[/db][?sentinel_user=…&sentinel_password=…]`. Beside the
     /// Sentinels it answers who we are at the primary, as it stands there, and the database.
-    pub(super) fn parse<'a>(
-        scheme: &str,
-        text: &'a str,
-    ) -> Result<(Sentinels, &'a str, &'a str), String> {
+    pub(super) fn parse<'a>(scheme: &str, text: &'a str) -> Result<(Sentinels, &'a str, &'a str), String> {
         if !matches!(scheme, "redis" | "rediss" | "valkey" | "valkeys") {
-            return Err("a primary that Sentinels watch is reached by redis+sentinel:// or rediss+sentinel://".into());
+            return Err(
+                "a primary that Sentinels watch is reached by redis+sentinel:// or rediss+sentinel://".into(),
+            );
         }
         let text = text.strip_prefix("//").ok_or("two slashes are missing in front of the Sentinels")?;
         if text.contains('#') {
@@ -45,9 +44,11 @@ impl Sentinels {
         let (name, db) = path.split_once('/').unwrap_or((path, ""));
         let is_fit = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if name.is_empty() || !name.chars().all(is_fit) {
-            return Err("after the Sentinels stands the name of the primary (letters, digits, . _ and -), as in \
+            return Err(
+                "after the Sentinels stands the name of the primary (letters, digits, . _ and -), as in \
                         redis+sentinel://host1,host2/name"
-                .into());
+                    .into(),
+            );
         }
         let hosts = hosts.split(',').map(sentinel).collect::<Result<Vec<_>, _>>()?;
         let encrypted = matches!(scheme, "rediss" | "valkeys");
