@@ -6,6 +6,7 @@ pub use crate::chronicle::Resized;
 use crate::{
     history::{Answer, Nanos, Operation, Reason},
     linearizability::{Policy, Verdict},
+    mode::Sum,
     oracles::{Finding, Harm},
     schedule::Kind,
 };
@@ -93,6 +94,19 @@ impl Report {
             self.lost_to_memory,
             self.violations.len()
         )
+    }
+
+    /// What it adds to those of its mode.
+    pub fn sum(&self) -> Sum {
+        let unanswered = ["unavailable", "indeterminate", "unexpected error"];
+        let unanswered: usize = unanswered.iter().filter_map(|name| self.answers.get(name)).sum();
+        Sum {
+            faults: self.rows.values().map(|row| row.injected).sum(),
+            operations: self.operations(),
+            answered: self.operations() - unanswered,
+            lost: self.lost,
+            resurrected: self.resurrected,
+        }
     }
 
     pub(crate) fn count(&mut self, operation: &Operation) {
