@@ -40,7 +40,7 @@ impl Sentinels {
         }
         let (text, query) = text.split_once('?').unwrap_or((text, ""));
         let (authority, path) = text.split_once('/').unwrap_or((text, ""));
-        let (login, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+        let (login, hosts) = authority.split_at(authority.find('@').map_or(0, |at| at + 1));
         let (name, db) = path.split_once('/').unwrap_or((path, ""));
         let is_fit = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if name.is_empty() || !name.chars().all(is_fit) {
