@@ -446,3 +446,37 @@ async fn sentinels_and_servers_over_tls() {
     let error = refusal(at("rediss+sentinel", sentinel.tls_port()).tls(stranger)).await;
     assert!(error.is_configuration() && error.to_string().contains("not trusted here"), "{error}");
 }
+
+/// What docs/operations.md says that an application needs at a Sentinel: enough, and no word too many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_rules_are_enough_for_a_sentinel_and_none_can_be_left_out() {
+    let documented = include_str!("../docs/operations.md");
+    let rules = documented.lines().find(|line| line.contains("+sentinel|")).unwrap();
+    let rules: Vec<&str> = rules.split_whitespace().skip(3).collect();
+    let primary = server();
+    let sentinel =
+        RedisServer::builder().sentinel().watch("p", primary.port(), 1, DOWN_AFTER).start().unwrap();
+    let works = async |rules: &[&str]| {
+        let command = [&["ACL", "SETUSER", "app", "reset"], rules].concat();
+        sentinel.command(&command).unwrap();
+        let credentials = Credentials::new("app", "password");
+        let asked = nodes([format!("redis+sentinel://{}/p", sentinel.socket_address())])
+            .sentinel_credentials(credentials)
+            .connect()
+            .await;
+        // It is listened to in the background, where nothing but a promotion would show that it cannot be.
+        let mut listener = sentinel.client().unwrap();
+        let listened = listener.auth("app", "password");
+        let listened = listened.and_then(|()| listener.command(&["SUBSCRIBE", "+switch-master"])?.ok());
+        asked.is_ok() && listened.is_ok()
+    };
+    assert!(works(&rules).await);
+    for (i, rule) in rules.iter().enumerate() {
+        // These take away what was not given.
+        if !["resetchannels", "-@all"].contains(rule) {
+            let mut fewer = rules.clone();
+            fewer.remove(i);
+            assert!(!works(&fewer).await, "{rule} is not needed");
+        }
+    }
+}
