@@ -225,6 +225,10 @@ fn judge(
         versions: 0,
         longest: 0,
     };
+    // As they were written down: what others saw of an operation that was never answered is no answer.
+    let times = recordings.iter().flat_map(|one| &one.operations);
+    let times = times.filter_map(|(_, one)| Some(one.returned?.saturating_sub(one.invoked)));
+    report.longest = times.max().unwrap_or(0);
     for recording in recordings {
         for (_, remark) in &recording.remarks {
             *report.remarks.entry(remark.clone()).or_default() += 1;

@@ -12,7 +12,7 @@ use chaos::{
 const USAGE: &str = "\
 chaos run [--mode kill|stop|cut|slow|node|resize|sentinel] [--seconds N] [--seed S] [--policy trust|strict|both]
           [--nodes N] [--workers N] [--tasks N] [--pause-us N] [--only KIND,KIND…]
-          [--rate N] [--down-after-ms N]    (with --mode sentinel)
+          [--rate N] [--down-after-ms N] [--lag-ms N]    (with --mode sentinel)
 chaos persistence [--deaths N] [--rate N]
 chaos all [--seconds N] [--seed S]    every mode under both policies, in N seconds of work about
 chaos worker    (started by `chaos run`)";
@@ -87,6 +87,7 @@ fn run(words: &[&str]) -> Result<bool, String> {
             "--policy" => run_under = policies(value)?,
             "--rate" => promotion.rate = number()?.max(1) as u32,
             "--down-after-ms" => promotion.down_after = Duration::from_millis(number()?),
+            "--lag-ms" => promotion.lag = Duration::from_millis(number()?),
             "--only" => options.kinds = driver::kinds(value)?,
             _ => return Err(USAGE.into()),
         }
@@ -117,10 +118,11 @@ fn break_things(options: &driver::Options, policy: Policy) -> Result<(bool, Sum)
 
 fn promote(options: &promotions::Options) -> Result<(bool, Sum), String> {
     println!(
-        "{:?}, {} new sessions per second, down-after {} ms",
+        "{:?}, {} new sessions per second, down-after {} ms, replica {} ms late",
         options.policy,
         options.rate,
-        options.down_after.as_millis()
+        options.down_after.as_millis(),
+        options.lag.as_millis()
     );
     let measured = promotions::run(options)?;
     println!("{measured}");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sessionring::{Builder, Returning, SessionRing};
-use sessionring_testkit::{RedisServer, Watched};
+use sessionring_testkit::{Direction, FaultProxy, RedisServer, Reply, Watched};
 
 use crate::{
     cluster::{Result, text},
@@ -36,12 +36,14 @@ pub struct Options {
     pub rate: u32,
     /// After so long without a sign of life Sentinels take a server for dead.
     pub down_after: Duration,
+    /// How late the replica hears of what the primary does; when the primary dies, what is on the way dies with it.
+    pub lag: Duration,
 }
 
 impl Options {
     /// With the usual numbers.
     pub fn new(policy: Policy, seconds: u64) -> Options {
-        Options { policy, seconds, rate: 1000, down_after: Duration::from_secs(1) }
+        Options { policy, seconds, rate: 1000, down_after: Duration::from_secs(1), lag: Duration::ZERO }
     }
 }
 
@@ -105,10 +107,12 @@ fn builder(options: &Options, watched: &Watched, others: &[RedisServer]) -> Buil
 fn one(options: &Options, watched: &Watched, others: &[RedisServer], measured: &mut Measured) -> Result<()> {
     let builder = || builder(options, watched, others);
     let old = watched.primary().map_err(text)?;
+    let network = late(watched, old, options.lag)?;
     let load = Load::begin(builder(), NODE, options.rate);
     thread::sleep(WORK);
     let died = now();
     watched.servers[old].kill().map_err(text)?;
+    drop(network);
     if options.policy == Policy::Strict {
         watched.wait_for_promotion(old).map_err(text)?;
         let refused_until = now();
@@ -146,6 +150,21 @@ fn one(options: &Options, watched: &Watched, others: &[RedisServer], measured: &
     }
     measured.violations.extend(ledger.unexpected());
     Ok(())
+}
+
+/// A network between primary and replica on which everything takes so long.
+fn late(watched: &Watched, primary: usize, lag: Duration) -> Result<Option<FaultProxy>> {
+    if lag.is_zero() {
+        return Ok(None);
+    }
+    let network = FaultProxy::in_front_of(&watched.servers[primary]).map_err(text)?;
+    let replica = &watched.servers[1 - primary];
+    let port = network.port().to_string();
+    // The Sentinels set that right, but not within seconds.
+    replica.command(&["REPLICAOF", "127.0.0.1", &port]).and_then(Reply::ok).map_err(text)?;
+    replica.wait_for_link().map_err(text)?;
+    network.delay_direction(Direction::ToClient, lag);
+    Ok(Some(network))
 }
 
 /// When the first write was acknowledged that was asked for after this.

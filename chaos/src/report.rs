@@ -121,9 +121,6 @@ impl Report {
             Answer::Indeterminate => "indeterminate",
         };
         *self.answers.entry(name).or_default() += 1;
-        if let Some(returned) = operation.returned {
-            self.longest = self.longest.max(returned.saturating_sub(operation.invoked));
-        }
     }
 
     /// The violations of one session, for people; whether something was lost, and whether something came back.
