@@ -2,7 +2,7 @@
 # or Valkey server that was built with TLS, as those of distributions are: `make test` installs one where there is none.
 
 CARGO ?= cargo
-# How long `make fuzz` stays with each target, `make soak` runs, and `make chaos` stays with each policy.
+# How long `make fuzz` stays with each target, and `make soak` and `make chaos` run.
 SECONDS ?= 30
 # How many states `make model` generates for each scenario, at most.
 STATES ?= 3000000
@@ -21,7 +21,7 @@ help: ## this list
 	@echo "                        without QUICK everything, and docs/performance-compare.md; ONLY=name,... some goals"
 	@echo "make fuzz SECONDS=30    each fuzz target for so long (needs a nightly toolchain)"
 	@echo "make soak SECONDS=600   the simulation, seed after seed, for so long; SEED=n says where to begin"
-	@echo "make chaos SECONDS=60   real servers, clients and resizes that die, hang and forget; SEED=n repeats a run"
+	@echo "make chaos SECONDS=300  real servers, clients, resizes and promotions that die, hang and forget; SEED=n repeats a run"
 	@echo "make model STATES=...   the model of the resize protocol, for longer than a test may take"
 	@echo ".ci/run                 lint, test and audit"
 
@@ -62,7 +62,7 @@ soak:
 	@CARGO="$(CARGO)" scripts/soak.sh $(SECONDS) $(SEED)
 
 chaos: server
-	$(CARGO) run --release --locked -p chaos -- run --seconds $(SECONDS) --policy both $(if $(SEED),--seed $(SEED))
+	$(CARGO) run --release --locked -p chaos -- all --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 model:
 	@CARGO="$(CARGO)" scripts/model.sh $(STATES)

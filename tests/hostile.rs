@@ -125,6 +125,59 @@ async fn a_server_that_drips_keeps_nobody_past_the_deadline() {
     }
 }
 
+/// A byte now and then, and never the end: it is always just about to answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_drips_for_ever_is_waited_for_until_the_deadline_and_costs_the_other_nothing() {
+    let servers = servers(2);
+    let (client, drips) = (Mutex::new(servers[1].client().unwrap()), Arc::new(AtomicU64::new(0)));
+    let dripping = drips.clone();
+    let fake = FakeServer::start(Script::drip(Duration::from_millis(2), move |args| match &*args[0] {
+        b"MGET" | b"EVALSHA" if dripping.load(Relaxed) > 0 => Vec::new(),
+        _ => client.lock().unwrap().command(args).unwrap().encode(),
+    }))
+    .unwrap();
+    let ring = on(&servers).route("b", fake.address()).request_timeout(Duration::from_millis(500));
+    let ring = ring.connect().await.unwrap();
+    let (sessions, ids) = (logins(&ring), [id_of(&ring, "a"), id_of(&ring, "b")]);
+    for id in &ids {
+        sessions.create_with_id(id, &login(1)).await.unwrap();
+    }
+    drips.store(1, Relaxed);
+    for round in 0..5 {
+        let begin = Instant::now();
+        let (mine, ()) = tokio::join!(
+            async {
+                if round % 2 == 0 {
+                    sessions.get(&ids[1]).await.map(drop)
+                } else {
+                    sessions.delete(&ids[1]).await
+                }
+            },
+            async {
+                for _ in 0..20 {
+                    assert_eq!(sessions.get(&ids[0]).await.unwrap(), Some(login(1)));
+                }
+            },
+        );
+        let error = mine.unwrap_err();
+        assert!(error.is_unavailable() || error.is_indeterminate(), "{error}");
+        assert_eq!(error.node().unwrap().as_str(), "b");
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}: {error}", begin.elapsed());
+    }
+    drips.store(0, Relaxed);
+    let begin = Instant::now();
+    while sessions.exists(&ids[1]).await.is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "it does not come back");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // One that drips from the beginning is never a node.
+    let endless = FakeServer::start(Script::drip(Duration::from_millis(2), |_| Vec::new())).unwrap();
+    let begin = Instant::now();
+    let error =
+        nodes([endless.address()]).connect_timeout(Duration::from_millis(500)).connect().await.unwrap_err();
+    assert!(error.is_unavailable() && begin.elapsed() < Duration::from_secs(10), "{error}");
+}
+
 /// Looks at open connections all the time.
 fn watchful(builder: Builder) -> Builder {
     builder.probe_interval(Duration::from_millis(50))
@@ -203,6 +256,13 @@ async fn a_clock_that_jumps_while_the_node_is_used_costs_that_node_and_not_the_o
     // Node a, whose clock is as far from b's as b's from its own, was looked at as well.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(sessions.get(&ids[0]).await.unwrap(), Some(login(1)));
+    // Nor does it lose its place when its connection breaks.
+    servers[0].command(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+    let begin = Instant::now();
+    while sessions.get(&ids[0]).await.ok().flatten() != Some(login(1)) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", ring.health());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     ahead.store(0, Relaxed);
     comes_up(&mut events, "b").await;
     assert_eq!(sessions.get(&ids[1]).await.unwrap(), Some(login(1)));

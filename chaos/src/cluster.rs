@@ -111,9 +111,10 @@ impl Cluster {
         let mut nodes = Vec::new();
         // The last ones wait to be added.
         for (i, name) in ('a'..='z').take(options.nodes + SPARES).enumerate() {
-            let durable = is_durable(i, options.nodes);
             let mut server = RedisServer::builder();
-            if durable {
+            if options.alone {
+                server = server.config("appendonly", "yes").config("appendfsync", "always");
+            } else if is_durable(i, options.nodes) {
                 // Written to the file before the answer is sent: that survives the death of the process.
                 server = server.config("appendonly", "yes").config("appendfsync", "no");
             }

@@ -15,6 +15,7 @@ use crate::{
     cluster::{Cluster, Injected, Note, Result, SPARES, is_durable, lock, text},
     history::{Action, Answer, Nanos, Operation, Reason, now},
     linearizability::{Loss, Policy, Verdict, check},
+    mode::Mode,
     nemesis,
     observer::{self, Sightings},
     oracles::{Finding, Harm, examine},
@@ -51,11 +52,23 @@ pub struct Options {
     pub program: PathBuf,
     /// The kinds of faults.
     pub kinds: Vec<Kind>,
+    /// One server fails at a time, and all of them write to their disks before they answer.
+    pub alone: bool,
     /// Judge as if no memory had been lost: such a run must fail.
     pub deny_losses: bool,
 }
 
 impl Options {
+    /// A run of this mode.
+    #[must_use]
+    pub fn about(mut self, mode: Mode) -> Options {
+        (self.kinds, self.alone) = (mode.kinds(), mode.loses_nothing());
+        if self.alone {
+            self.nodes = 3;
+        }
+        self
+    }
+
     /// A run with the usual numbers.
     pub fn new(program: PathBuf, seed: u64, seconds: u64) -> Options {
         Options {
@@ -68,6 +81,7 @@ impl Options {
             pause_us: 25_000,
             program,
             kinds: Kind::all(),
+            alone: false,
             deny_losses: false,
         }
     }
@@ -82,9 +96,12 @@ impl Options {
 /// # Errors
 /// The run itself could not be made: no servers, no processes, no files.
 pub fn run(options: &Options) -> Result<Report, String> {
+    // Spares hold nothing until somebody adds them.
+    let servers = options.nodes + if options.alone { 0 } else { SPARES };
     let durable: Vec<bool> =
-        (0..options.nodes + SPARES).map(|node| is_durable(node, options.nodes)).collect();
-    let faults = schedule(options.seed, options.length(), &options.kinds, &durable, options.workers);
+        (0..servers).map(|node| options.alone || is_durable(node, options.nodes)).collect();
+    let faults =
+        schedule(options.seed, options.length(), &options.kinds, &durable, options.workers, options.alone);
     let cluster = Cluster::start(options)?;
     let population = Population::new(options.seed, cluster.begin);
     let (stop, over) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -208,6 +225,10 @@ fn judge(
         versions: 0,
         longest: 0,
     };
+    // As they were written down: what others saw of an operation that was never answered is no answer.
+    let times = recordings.iter().flat_map(|one| &one.operations);
+    let times = times.filter_map(|(_, one)| Some(one.returned?.saturating_sub(one.invoked)));
+    report.longest = times.max().unwrap_or(0);
     for recording in recordings {
         for (_, remark) in &recording.remarks {
             *report.remarks.entry(remark.clone()).or_default() += 1;

@@ -9,17 +9,24 @@
 //! - `linearizability`, `oracles`: whether a history may have happened
 //! - `observer`: looks at the stored records, past the library
 //! - `report`: what came of it
+//! - `mode`: what a run is about, and all runs of a kind in one line
+//! - `promotions`, `persistence`: what a promotion by Sentinels costs, and the death of a server, by how it persists; `ledger`:
+//!   the work under which that is measured
 
 mod chronicle;
 mod cluster;
+mod ledger;
 mod nemesis;
 mod observer;
 
 pub mod driver;
 pub mod history;
 pub mod linearizability;
+pub mod mode;
 pub mod oracles;
+pub mod persistence;
 pub mod population;
+pub mod promotions;
 pub mod random;
 pub mod recording;
 pub mod report;

@@ -182,6 +182,19 @@ fn hit(cluster: &Cluster, fault: &Fault) -> Result<Option<Loss>> {
             cluster.wait(fault.lasts);
             server.command(&["CONFIG", "SET", "maxmemory", "0"]).map_err(text)?;
         }
+        Kind::CutOff => {
+            node.ways.iter().for_each(|way| way.blackhole(true));
+            cluster.wait(fault.lasts);
+            node.ways.iter().for_each(|way| way.blackhole(false));
+            // What has vanished is missing in the streams.
+            node.ways.iter().for_each(FaultProxy::cut);
+        }
+        Kind::SlowServer => {
+            let by = Duration::from_millis(5 + fault.choice % 60);
+            node.ways.iter().for_each(|way| delay(way, by));
+            cluster.wait(fault.lasts);
+            node.ways.iter().for_each(|way| delay(way, Duration::ZERO));
+        }
         Kind::CutAll => node.ways.iter().for_each(FaultProxy::cut),
         Kind::FreezeWorker => {
             let worker = lock(&cluster.workers[fault.worker]);

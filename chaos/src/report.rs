@@ -6,6 +6,7 @@ pub use crate::chronicle::Resized;
 use crate::{
     history::{Answer, Nanos, Operation, Reason},
     linearizability::{Policy, Verdict},
+    mode::Sum,
     oracles::{Finding, Harm},
     schedule::Kind,
 };
@@ -95,6 +96,19 @@ impl Report {
         )
     }
 
+    /// What it adds to those of its mode.
+    pub fn sum(&self) -> Sum {
+        let unanswered = ["unavailable", "indeterminate", "unexpected error"];
+        let unanswered: usize = unanswered.iter().filter_map(|name| self.answers.get(name)).sum();
+        Sum {
+            faults: self.rows.values().map(|row| row.injected).sum(),
+            operations: self.operations(),
+            answered: self.operations() - unanswered,
+            lost: self.lost,
+            resurrected: self.resurrected,
+        }
+    }
+
     pub(crate) fn count(&mut self, operation: &Operation) {
         let name = match operation.answer {
             Answer::Done | Answer::Updated(_) => "done",
@@ -107,9 +121,6 @@ impl Report {
             Answer::Indeterminate => "indeterminate",
         };
         *self.answers.entry(name).or_default() += 1;
-        if let Some(returned) = operation.returned {
-            self.longest = self.longest.max(returned.saturating_sub(operation.invoked));
-        }
     }
 
     /// The violations of one session, for people; whether something was lost, and whether something came back.

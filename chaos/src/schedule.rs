@@ -24,6 +24,10 @@ pub enum Kind {
     ForgetScripts,
     /// A server has reached its `maxmemory`, and gets more.
     OutOfMemory,
+    /// What is sent to a server and what it answers vanishes, for everybody.
+    CutOff,
+    /// A server is slow, for everybody.
+    SlowServer,
     /// All connections to a server are cut.
     CutAll,
     /// A client process hangs, and goes on.
@@ -114,6 +118,8 @@ impl Kind {
             Flush,
             ForgetScripts,
             OutOfMemory,
+            CutOff,
+            SlowServer,
             CutAll,
             FreezeWorker,
             KillWorker,
@@ -141,6 +147,8 @@ impl Kind {
             Kind::Flush => "FLUSHALL",
             Kind::ForgetScripts => "SCRIPT FLUSH",
             Kind::OutOfMemory => "maxmemory reached and lifted",
+            Kind::CutOff => "server cut off from everybody",
+            Kind::SlowServer => "server slow for everybody",
             Kind::CutAll => "all connections of a server cut",
             Kind::FreezeWorker => "client stopped and continued",
             Kind::KillWorker => "client killed",
@@ -231,8 +239,16 @@ pub struct Fault {
 
 /// The faults of a run, of these kinds. `durable`: for each node, whether its server writes down everything.
 ///
-/// Every kind comes once before any comes twice; at most half of the servers are hit at the same time.
-pub fn schedule(seed: u64, length: Duration, kinds: &[Kind], durable: &[bool], workers: usize) -> Vec<Fault> {
+/// Every kind comes once before any comes twice; at most half of the servers are hit at the same time, or with `alone` one,
+/// and longer.
+pub fn schedule(
+    seed: u64,
+    length: Duration,
+    kinds: &[Kind],
+    durable: &[bool],
+    workers: usize,
+    alone: bool,
+) -> Vec<Fault> {
     let mut random = Random::fork(seed, 0xFA_0175);
     let ms = Duration::from_millis;
     // The last ones must be over before the end.
@@ -267,7 +283,7 @@ pub fn schedule(seed: u64, length: Duration, kinds: &[Kind], durable: &[bool], w
             continue;
         };
         deck.remove(chosen);
-        let (shortest, longest) = kind.lasts();
+        let (shortest, longest) = if alone { (500, 2500) } else { kind.lasts() };
         let fault = Fault {
             kind,
             at,
@@ -285,7 +301,8 @@ pub fn schedule(seed: u64, length: Duration, kinds: &[Kind], durable: &[bool], w
             workers_busy[worker] = over;
         }
         faults.push(fault);
-        at += ms(random.between(100, 700));
+        // It is to be in use again before the next one is hit.
+        at += if alone { fault.lasts + ms(1500) } else { ms(random.between(100, 700)) };
     }
     faults
 }
@@ -300,19 +317,19 @@ mod tests {
     fn a_seed_gives_the_same_faults() {
         let length = Duration::from_secs(60);
         assert_eq!(
-            schedule(1, length, &Kind::all(), &DURABLE, 4),
-            schedule(1, length, &Kind::all(), &DURABLE, 4)
+            schedule(1, length, &Kind::all(), &DURABLE, 4, false),
+            schedule(1, length, &Kind::all(), &DURABLE, 4, false)
         );
         assert_ne!(
-            schedule(1, length, &Kind::all(), &DURABLE, 4),
-            schedule(2, length, &Kind::all(), &DURABLE, 4)
+            schedule(1, length, &Kind::all(), &DURABLE, 4, false),
+            schedule(2, length, &Kind::all(), &DURABLE, 4, false)
         );
     }
 
     #[test]
     fn every_kind_comes_and_none_gets_in_the_way_of_another() {
         for seed in 0..50 {
-            let faults = schedule(seed, Duration::from_secs(30), &Kind::all(), &DURABLE, 4);
+            let faults = schedule(seed, Duration::from_secs(30), &Kind::all(), &DURABLE, 4, false);
             for kind in Kind::all() {
                 assert!(faults.iter().any(|fault| fault.kind == kind), "seed {seed}: no {kind:?}");
             }

@@ -40,6 +40,7 @@ pub struct Builder {
     secret: Option<RingSecret>,
     credentials: Option<Credentials>,
     node_credentials: Vec<(String, Credentials)>,
+    sentinel_credentials: Option<Credentials>,
     tls: Option<Tls>,
 }
 
@@ -67,6 +68,7 @@ impl Default for Builder {
             secret: None,
             credentials: None,
             node_credentials: Vec::new(),
+            sentinel_credentials: None,
             tls: None,
         }
     }
@@ -86,6 +88,17 @@ impl Builder {
     /// Addresses: `redis://[user:password@]host[:port][/database]`, `rediss://` likewise for TLS (with the cargo feature
     /// `tls`), `unix:/path`, or `memory:` for a node inside this process (`memory:NAME` is shared by everyone in the process
     /// who names it). User and password may also be given apart: [`credentials`](Builder::credentials).
+    ///
+    /// A primary that Sentinels watch: `redis+sentinel://[user:password@]sentinel[:port],sentinel[:port]/name[/database]`, or
+    /// `rediss+sentinel://` where both Sentinels and servers speak TLS. The Sentinels are asked at every connection, and listened
+    /// to while it is used; a promotion moves no session, and counts as a restart of the node. User and password are those of the
+    /// servers; for the Sentinels see [`sentinel_credentials`](Builder::sentinel_credentials).
+    ///
+    /// ```
+    /// let builder = sessionring::SessionRing::builder()
+    ///     .node("a", "redis+sentinel://10.0.0.1,10.0.0.2,10.0.0.3/sessions-a")
+    ///     .node("b", "redis+sentinel://10.0.0.1,10.0.0.2,10.0.0.3/sessions-b");
+    /// ```
     #[must_use]
     pub fn node(self, name: impl Into<String>, address: impl Into<String>) -> Builder {
         self.weighted_node(name, address, 1)
@@ -217,6 +230,14 @@ impl Builder {
         self
     }
 
+    /// Who the application is to every Sentinel, if the address does not say it
+    /// (`…/name?sentinel_user=…&sentinel_password=…`, percent-encoded). Sentinels are never told who it is at the servers.
+    #[must_use]
+    pub fn sentinel_credentials(mut self, credentials: Credentials) -> Builder {
+        self.sentinel_credentials = Some(credentials);
+        self
+    }
+
     /// Asks for TLS, with these certificates: a node at a plaintext `redis://` address is refused, whether the address is
     /// named here or comes from the ring. (`unix:` and `memory:` stay inside the machine, and are not.)
     ///
@@ -297,6 +318,9 @@ impl Builder {
         let access = directory.access();
         self.tls.clone().into_iter().for_each(|tls| access.set_tls(tls));
         self.credentials.clone().into_iter().for_each(|credentials| access.set_credentials(credentials));
+        if let Some(credentials) = &self.sentinel_credentials {
+            access.set_sentinel_credentials(credentials.clone());
+        }
         for (name, credentials) in &self.node_credentials {
             access.set_node_credentials(NodeId::new(name.as_str())?, credentials.clone());
         }

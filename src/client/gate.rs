@@ -72,9 +72,8 @@ impl KeeperGate {
 impl<L: Link> Gate<L> for KeeperGate {
     async fn admit(&self, link: &L, hello: &Hello) -> Result<()> {
         let Some(keeper) = self.keeper.upgrade() else { return Err(gone(&self.node)) };
-        let clocks = keeper.directory().clocks();
-        clocks.record(&self.node, hello.reading);
-        clocks.check(&self.node).inspect_err(|_| telemetry::warned(&self.node, "clock"))?;
+        let admitted = keeper.directory().clocks().admit(&self.node, hello.reading);
+        admitted.inspect_err(|_| telemetry::warned(&self.node, "clock"))?;
         check_owner(&self.node, &hello.standing)?;
         if !keeper.knows(&self.node, hello.process) {
             // A server that was restarted from an old copy of its data, or a replica that was promoted, may hold

@@ -474,6 +474,13 @@ impl Transport for Way {
     async fn connect(self) -> Result<Connection<Self::Link>> {
         self.0?.connect().await
     }
+
+    async fn moved(self) {
+        match self.0 {
+            Ok(transport) => transport.moved().await,
+            Err(_) => std::future::pending().await,
+        }
+    }
 }
 
 fn unsettled(node: &NodeId) -> Error {

@@ -249,6 +249,12 @@ impl SessionRing {
         Ok(())
     }
 
+    /// Who the application is to the Sentinels from the next time on that they are asked: replaces
+    /// [`Builder::sentinel_credentials`].
+    pub fn set_sentinel_credentials(&self, credentials: Credentials) {
+        self.access().set_sentinel_credentials(credentials);
+    }
+
     /// Which certificates are believed and shown from the next connection on: replaces [`Builder::tls`]. Connections that
     /// are open stay what they are; [`reconnect`](SessionRing::reconnect) replaces them, too.
     #[cfg(feature = "tls")]

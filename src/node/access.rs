@@ -25,6 +25,7 @@ pub(crate) struct Access {
 struct Given {
     tls: Option<Tls>,
     everywhere: Option<Credentials>,
+    sentinels: Option<Credentials>,
     nodes: BTreeMap<NodeId, Credentials>,
     /// Nodes that the application named, with the credentials in their addresses.
     contacts: Vec<(NodeId, Address)>,
@@ -57,6 +58,10 @@ impl Access {
         self.given.write().everywhere = Some(credentials);
     }
 
+    pub(crate) fn set_sentinel_credentials(&self, credentials: Credentials) {
+        self.given.write().sentinels = Some(credentials);
+    }
+
     pub(crate) fn set_node_credentials(&self, id: NodeId, credentials: Credentials) {
         self.given.write().nodes.insert(id, credentials);
     }
@@ -76,9 +81,10 @@ impl Access {
                 ErrorKind::Configuration,
                 id,
                 format!(
-                    "TLS was asked for, and {} is plaintext: write rediss:// (where the ring itself has that address, \
+                    "TLS was asked for, and {} is plaintext: write rediss{}:// (where the ring itself has that address, \
                      move_address tells it the new one); nothing was sent",
-                    address.without_credentials()
+                    address.without_credentials(),
+                    if address.has_sentinels() { "+sentinel" } else { "" }
                 ),
             )),
             _ => Ok(None),
@@ -100,15 +106,7 @@ impl Access {
         if let Some(credentials) = given.nodes.get(id).or_else(|| address.credentials()) {
             return Some(credentials.clone());
         }
-        let known = || {
-            given.contacts.iter().filter_map(|(id, contact)| match contact {
-                // What was given for an encrypted connection is shown to nobody else.
-                Address::Redis(contact) if address.is_encrypted() || !contact.is_encrypted() => {
-                    Some((id, contact, contact.credentials()?))
-                }
-                _ => None,
-            })
-        };
+        let known = || lendable(&given, address, RedisAddress::credentials);
         let same_name = known().find(|(name, ..)| *name == id).map(|(.., credentials)| credentials);
         let same_server = || {
             known().find(|(_, other, _)| other.is_same_server(address)).map(|(.., credentials)| credentials)
@@ -117,4 +115,31 @@ impl Access {
         let credentials = same_name.or(given.everywhere.as_ref()).or_else(same_server).or_else(first);
         credentials.cloned()
     }
+    /// Who we are to the Sentinels of a node: what stands in its address; else what was said for all Sentinels; else who we
+    /// are to those of the same primary, or to the first that ask for it.
+    pub(crate) fn sentinel_credentials(&self, id: &NodeId, address: &RedisAddress) -> Option<Credentials> {
+        let given = self.given.read();
+        let known = || lendable(&given, address, RedisAddress::sentinel_credentials);
+        let same_name = || known().find(|(name, ..)| *name == id).map(|(.., credentials)| credentials);
+        let same_primary =
+            || known().find(|(_, other, _)| other.is_same_server(address)).map(|(.., found)| found);
+        let first = || known().next().map(|(.., credentials)| credentials);
+        let own = address.sentinel_credentials().or_else(same_name).or(given.sentinels.as_ref());
+        own.or_else(same_primary).or_else(first).cloned()
+    }
+}
+
+/// The contacts that have credentials of that kind, as far as they may be used at this address.
+fn lendable<'a>(
+    given: &'a Given,
+    address: &'a RedisAddress,
+    kind: fn(&RedisAddress) -> Option<&Credentials>,
+) -> impl Iterator<Item = (&'a NodeId, &'a RedisAddress, &'a Credentials)> {
+    given.contacts.iter().filter_map(move |(id, contact)| match contact {
+        // What was given for an encrypted connection is shown to nobody else.
+        Address::Redis(contact) if address.is_encrypted() || !contact.is_encrypted() => {
+            Some((id, &**contact, kind(contact)?))
+        }
+        _ => None,
+    })
 }

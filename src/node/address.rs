@@ -8,7 +8,8 @@ use crate::{entropy, error::Error};
 pub(crate) enum Address {
     /// `memory:` is a node of its own; `memory:NAME` is shared by everyone in the process who names it.
     Memory(Option<String>),
-    /// `redis://[user:password@]host[:port][/database]`, `rediss://` likewise, or `unix:` and a path.
+    /// `redis://[user:password@]host[:port][/database]`, `rediss://` likewise, `unix:` and a path, or
+    /// `redis+sentinel://[user:password@]host[:port],…/name[/database]`, `rediss+sentinel://` likewise.
     Redis(Box<RedisAddress>),
     /// `sim:NAME`: a server of the simulation.
     #[cfg(test)]
@@ -28,7 +29,7 @@ impl Address {
         RedisAddress::parse(text).map(|address| Address::Redis(Box::new(address))).map_err(|reason| {
             Error::configuration(format!(
                 "the address does not parse: {reason}; write redis://[user:password@]host[:port][/database], \
-                 rediss:// for TLS, unix:/path/to/socket, or memory:"
+                 rediss:// for TLS, redis+sentinel://host[:port],host[:port]/name, unix:/path/to/socket, or memory:"
             ))
         })
     }
@@ -70,6 +71,16 @@ mod tests {
             ("REDISS://cache.internal", "rediss://cache.internal:6379"),
             ("unix:/run/my%20redis%25.sock?user=u&pass=hunter2&db=2", "unix:/run/my%20redis%25.sock?db=2"),
             ("redis+unix:///run/redis.sock", "unix:/run/redis.sock"),
+            (
+                "redis+sentinel://h1,h2:7000,[::1]/my-primary",
+                "redis+sentinel://h1:26379,h2:7000,[::1]:26379/my-primary",
+            ),
+            (
+                "RedisS+Sentinel://app:s%3Acret@h1:1,h2:2/p_1.2/3?sentinel_user=w&sentinel_password=s%40cret",
+                "rediss+sentinel://h1:1,h2:2/p_1.2/3",
+            ),
+            ("valkeys+sentinel://:pw@h/p", "rediss+sentinel://h:26379/p"),
+            ("valkey+sentinel://h/p/", "redis+sentinel://h:26379/p"),
             ("memory:a", "memory:a"),
         ] {
             let parsed = Address::parse(address).unwrap();
@@ -78,7 +89,7 @@ mod tests {
             assert_eq!(again.without_credentials(), public);
             if let (Address::Redis(a), Address::Redis(b)) = (&parsed, &again) {
                 assert!(a.is_same_server(b) && a.to_string() == b.to_string());
-                assert!(b.credentials().is_none());
+                assert!(b.credentials().is_none() && b.sentinel_credentials().is_none());
             }
         }
     }
@@ -121,6 +132,20 @@ mod tests {
             "redis://u:hunter2@h:x",
             "rediss://u:hunter2@h/#insecure",
             "rediss://u:hunter2@h/#other",
+            "redis+sentinel://h1,h2",
+            "redis+sentinel://h1,h2/",
+            "redis+sentinel:///name",
+            "redis+sentinel://h1,/name",
+            "redis+sentinel://u:hunter2@h1,h2/no such name",
+            "redis+sentinel://u:hunter2@h1,h2/name/zero",
+            "redis+sentinel://u:hunter2@h1,h2/name/0/1",
+            "redis+sentinel://u:hunter2@h1:x,h2/name",
+            "redis+sentinel://u:hunter2@h1,u2:hunter2@h2/name",
+            "redis+sentinel://h1,h2/name?sentinel_pass=hunter2",
+            "redis+sentinel://h1,h2/name?sentinel_user=hunter2",
+            "redis+sentinel://h1,h2/name?sentinel_password=hunter2@x",
+            "rediss+sentinel://u:hunter2@h1,h2/name#insecure",
+            "unix+sentinel:/run/redis.sock/name",
             "unix:/run/redis.sock?user=u?pass=hunter2&protocol=x",
             "unix:/run/redis.sock?protocol=x?pass=hunter2",
         ] {

@@ -56,6 +56,13 @@ impl Transport for AnyTransport {
             }
         })
     }
+
+    async fn moved(self) {
+        match self {
+            AnyTransport::Redis(transport) => transport.moved().await,
+            _ => std::future::pending().await,
+        }
+    }
 }
 
 impl Link for AnyLink {

@@ -14,7 +14,7 @@ pub(super) fn pause(attempt: u32) -> Duration {
 }
 
 /// This long, up to a quarter more or less, so that many processes do not act in step.
-pub(super) fn about(interval: Duration) -> Duration {
+pub(crate) fn about(interval: Duration) -> Duration {
     interval.mul_f64(0.75 + 0.5 * entropy::fraction())
 }
 

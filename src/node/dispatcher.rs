@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{
     task::yield_now,
-    time::{Instant, Sleep, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -41,6 +41,9 @@ const CROWD: usize = 2;
 
 /// Connection attempts that an admission may take, in their time limits.
 const ADMISSION: u32 = 4;
+
+/// A pause, which ends early where the node turns out to be elsewhere.
+type Pausing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 type Connecting<L> = Pin<Box<dyn Future<Output = Result<Connection<L>, Error>> + Send>>;
 
@@ -71,7 +74,7 @@ enum State<L> {
         probe: Probe,
     },
     Connecting(Connecting<L>),
-    Pausing(Pin<Box<Sleep>>),
+    Pausing(Pausing),
 }
 
 impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
@@ -327,7 +330,10 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
             Change::Connected(Err(error)) => {
                 telemetry::not_connected(&self.id, &error);
                 let wait = self.breaker.failed(Instant::now(), error);
-                self.state = State::Pausing(Box::pin(sleep(wait)));
+                let moved = self.transport.clone().moved();
+                self.state = State::Pausing(Box::pin(async move {
+                    let _ = timeout(wait, moved).await;
+                }));
                 self.report();
                 self.gate.unreachable();
             }

@@ -67,6 +67,7 @@ pub(crate) use self::{
     address::Address,
     admission::{check_owner, refused},
     any::AnyTransport,
+    backoff::about,
     clocks::{Clocks, Reading},
     condition::{Condition, News},
     control::{ControlNode, Directory, Greeting},
@@ -164,6 +165,12 @@ pub(crate) trait Transport: Clone + Send + 'static {
 
     /// Opens a connection and checks that the right node is behind it. The caller bounds the time.
     fn connect(self) -> impl Future<Output = Result<Connection<Self::Link>, Error>> + Send;
+
+    /// Returns when the node has moved to another server, if it is of a kind that does: an attempt that has failed is worth
+    /// another one at once.
+    fn moved(self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// Runs a connection: nothing moves on it unless this is polled. Returns when the connection is gone.

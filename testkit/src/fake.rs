@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use crate::acceptor::{Acceptor, spawn};
 use crate::resp::{Scanner, arguments};
@@ -30,12 +32,19 @@ pub enum Script {
     Each(Vec<u8>),
     /// Answers each complete request with what the function makes of its arguments.
     Respond(Respond),
+    /// The same, but where that is empty it announces a long string, and sends a byte of it after every such pause, for ever.
+    Drip(Respond, Duration),
 }
 
 impl Script {
     /// [`Script::Respond`] with this function.
     pub fn respond(function: impl Fn(&[Vec<u8>]) -> Vec<u8> + Send + Sync + 'static) -> Script {
         Script::Respond(Arc::new(function))
+    }
+
+    /// [`Script::Drip`] with this function and pause.
+    pub fn drip(pause: Duration, function: impl Fn(&[Vec<u8>]) -> Vec<u8> + Send + Sync + 'static) -> Script {
+        Script::Drip(Arc::new(function), pause)
     }
 
     /// A web server that has been asked something it does not understand.
@@ -81,6 +90,7 @@ impl fmt::Debug for Script {
             Script::OnceAndClose(bytes) => ("OnceAndClose", Some(bytes)),
             Script::Each(bytes) => ("Each", Some(bytes)),
             Script::Respond(_) => ("Respond", None),
+            Script::Drip(..) => ("Drip", None),
         };
         match bytes {
             Some(bytes) => f.debug_tuple(name).field(&String::from_utf8_lossy(bytes)).finish(),
@@ -213,6 +223,10 @@ fn play(state: &Mutex<State>, script: &Script, mut stream: &TcpStream) -> std::i
             match script {
                 Script::Each(bytes) => stream.write_all(bytes)?,
                 Script::Respond(function) => stream.write_all(&function(&arguments(&request)))?,
+                Script::Drip(function, pause) => match function(&arguments(&request)) {
+                    answer if answer.is_empty() => return drip(stream, *pause),
+                    answer => stream.write_all(&answer)?,
+                },
                 _ => {}
             }
             request.clear();
@@ -224,5 +238,13 @@ fn play(state: &Mutex<State>, script: &Script, mut stream: &TcpStream) -> std::i
             _ => {}
         }
         first = false;
+    }
+}
+
+fn drip(mut stream: &TcpStream, pause: Duration) -> std::io::Result<()> {
+    stream.write_all(b"$500000000\r\n")?;
+    loop {
+        stream.write_all(b"x")?;
+        thread::sleep(pause);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`RedisServer`] starts a Redis or Valkey server of its own: a free port, a temporary folder, ended and
 //!   cleaned up on drop. It can be killed, stopped, restarted with its data, without it or from an old dump.
+//! - [`Watched`] is a primary with a replica and Sentinels, one of which is promoted when the other dies.
 //! - [`FaultProxy`] stands in front of a server and cuts, delays, holds back, swallows and counts.
 //! - [`Authority`] issues certificates, for [servers with TLS](RedisServerBuilder::tls) and for clients that show one.
 //! - [`FakeServer`] listens like a server and answers whatever a script says.
@@ -41,6 +42,7 @@ mod proxy;
 mod resp;
 mod server;
 mod watchdog;
+mod watched;
 
 #[cfg(feature = "certificates")]
 pub use certificates::Authority;
@@ -50,6 +52,7 @@ pub use monitor::{Monitor, MonitorLine};
 pub use proxy::{Counts, Direction, FaultProxy};
 pub use resp::{Client, Reply};
 pub use server::{Identity, RedisServer, RedisServerBuilder, find_server, require_redis};
+pub use watched::Watched;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

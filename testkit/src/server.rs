@@ -74,6 +74,7 @@ pub struct RedisServerBuilder {
     password: Option<String>,
     cluster: bool,
     own_default_user: bool,
+    sentinel: bool,
     tls: Option<Tls>,
 }
 
@@ -124,6 +125,22 @@ impl RedisServerBuilder {
     pub fn cluster(mut self) -> Self {
         self.cluster = true;
         self.config("cluster-enabled", "yes")
+    }
+
+    /// A Sentinel: the same program, which holds no data and watches what [`watch`](RedisServerBuilder::watch) names.
+    pub fn sentinel(mut self) -> Self {
+        self.sentinel = true;
+        self
+    }
+
+    /// Watches the primary on this port under this name, and takes it for dead when so many Sentinels have heard nothing from
+    /// it for so long. After [`sentinel`](RedisServerBuilder::sentinel).
+    pub fn watch(self, name: &str, port: u16, quorum: usize, down_after: Duration) -> Self {
+        let down_after = down_after.as_millis();
+        self.config("sentinel", &format!("monitor {name} {} {port} {quorum}", Ipv4Addr::LOCALHOST))
+            .config("sentinel", &format!("down-after-milliseconds {name} {down_after}"))
+            // Until a promotion that came to nothing is tried again.
+            .config("sentinel", &format!("failover-timeout {name} {}", 4 * down_after))
     }
 
     /// Listens with TLS, too, on [a port of its own](RedisServer::tls_port), and shows this certificate there. `authority` is
@@ -600,6 +617,7 @@ impl RedisServer {
         let clone = |file: &File| file.try_clone().map_err(Error::io("open the server's log"));
         let child = Command::new(&self.program)
             .arg(self.config_path())
+            .args(self.builder.sentinel.then_some("--sentinel"))
             .current_dir(self.dir())
             .stdin(Stdio::null())
             .stdout(clone(&log)?)

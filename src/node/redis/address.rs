@@ -1,7 +1,8 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 
+use super::sentinels::Sentinels;
 use crate::node::Credentials;
 
 /// Where a server is, and who we are there.
@@ -10,6 +11,8 @@ pub(crate) struct RedisAddress {
     pub(super) place: Place,
     db: i64,
     credentials: Option<Credentials>,
+    /// What Sentinels call the server, if it was they who said where it is.
+    primary: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +22,17 @@ pub(super) enum Place {
     Tcp(String, u16),
     #[cfg(unix)]
     Unix(std::path::PathBuf),
+    /// Wherever the Sentinels say that it is just now.
+    Named(Arc<Sentinels>),
 }
 
 impl RedisAddress {
     pub(crate) fn parse(text: &str) -> Result<RedisAddress, String> {
-        // The driver does not do TLS here, so it must not see that it is asked for.
         let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
+        if let Some((scheme, "sentinel")) = scheme.to_ascii_lowercase().split_once('+') {
+            return RedisAddress::parse_named(scheme, rest);
+        }
+        // The driver does not do TLS here, so it must not see that it is asked for.
         let encrypted = match scheme.to_ascii_lowercase().as_str() {
             "rediss" => Some(format!("redis:{rest}")),
             "valkeys" => Some(format!("valkey:{rest}")),
@@ -50,7 +58,25 @@ impl RedisAddress {
         };
         let login = info.redis_settings();
         let credentials = login.password().map(|password| Credentials::of(login.username(), password));
-        Ok(RedisAddress { place, db: login.db(), credentials })
+        Ok(RedisAddress { place, db: login.db(), credentials, primary: None })
+    }
+
+    /// Who we are is written in front of the hosts, as in any other address; so the driver reads that, and each host.
+    fn parse_named(scheme: &str, rest: &str) -> Result<RedisAddress, String> {
+        let (sentinels, login, db) = Sentinels::parse(scheme, rest)?;
+        let RedisAddress { db, credentials, .. } =
+            RedisAddress::parse(&format!("{scheme}://{login}sentinel/{db}"))?;
+        Ok(RedisAddress { place: Place::Named(Arc::new(sentinels)), db, credentials, primary: None })
+    }
+
+    /// The server that Sentinels have found for this address: the same database there, as this user.
+    pub(super) fn found(&self, place: Place, name: &str, credentials: Option<Credentials>) -> RedisAddress {
+        RedisAddress { place, db: self.db, credentials, primary: Some(name.into()) }
+    }
+
+    /// What Sentinels call the server, if it was they who said where it is.
+    pub(super) fn primary(&self) -> Option<&str> {
+        self.primary.as_deref()
     }
 
     /// The address as text that parses to the same place, without user and password.
@@ -68,6 +94,10 @@ impl RedisAddress {
                 let db = if self.db == 0 { String::new() } else { format!("?db={}", self.db) };
                 format!("unix:{}{db}", escaped(path))
             }
+            Place::Named(sentinels) => {
+                let db = if self.db == 0 { String::new() } else { format!("/{}", self.db) };
+                format!("{}{db}", sentinels.address())
+            }
         }
     }
 
@@ -78,30 +108,59 @@ impl RedisAddress {
 
     /// What a fresh connection begins with.
     pub(super) fn login(&self, credentials: Option<&Credentials>) -> RedisConnectionInfo {
-        // Whatever the address asks for: answers are read as RESP2 writes them.
-        let login = RedisConnectionInfo::default().set_db(self.db).set_protocol(ProtocolVersion::RESP2);
-        let login = login.set_lib_name("sessionring", env!("CARGO_PKG_VERSION"));
-        let Some(credentials) = credentials else { return login };
-        let login = login.set_password(credentials.secret());
-        match credentials.user() {
-            Some(user) => login.set_username(user),
-            None => login,
-        }
+        login(self.db, credentials)
     }
 
     /// Whether both are the same server, whatever the database.
     pub(crate) fn is_same_server(&self, other: &RedisAddress) -> bool {
-        self.place == other.place
+        match (&self.place, &other.place) {
+            (Place::Named(one), Place::Named(other)) => one.is_same(other),
+            (one, other) => one == other,
+        }
+    }
+
+    /// Whether Sentinels know where it is.
+    pub(crate) fn has_sentinels(&self) -> bool {
+        matches!(self.place, Place::Named(_))
+    }
+
+    /// Who we are at the Sentinels that know where it is, if there are any and the address says so.
+    pub(crate) fn sentinel_credentials(&self) -> Option<&Credentials> {
+        match &self.place {
+            Place::Named(sentinels) => sentinels.credentials(),
+            _ => None,
+        }
     }
 
     /// Whether what is sent there is encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
-        matches!(self.place, Place::Tls(..))
+        match &self.place {
+            Place::Tls(..) => true,
+            Place::Named(sentinels) => sentinels.encrypted,
+            _ => false,
+        }
     }
 
     /// Whether what is sent there can be read on the network.
     pub(crate) fn is_plaintext(&self) -> bool {
-        matches!(self.place, Place::Tcp(..))
+        match &self.place {
+            Place::Tcp(..) => true,
+            Place::Named(sentinels) => !sentinels.encrypted,
+            _ => false,
+        }
+    }
+}
+
+/// What a fresh connection begins with: another user, another database.
+pub(super) fn login(db: i64, credentials: Option<&Credentials>) -> RedisConnectionInfo {
+    // Whatever the address asks for: answers are read as RESP2 writes them.
+    let login = RedisConnectionInfo::default().set_db(db).set_protocol(ProtocolVersion::RESP2);
+    let login = login.set_lib_name("sessionring", env!("CARGO_PKG_VERSION"));
+    let Some(credentials) = credentials else { return login };
+    let login = login.set_password(credentials.secret());
+    match credentials.user() {
+        Some(user) => login.set_username(user),
+        None => login,
     }
 }
 
@@ -124,17 +183,24 @@ fn escaped(path: &std::path::Path) -> String {
 /// Without the password.
 impl fmt::Display for RedisAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Tls(host, port) | Place::Tcp(host, port) if host.contains(':') => {
-                write!(f, "[{host}]:{port}")?;
-            }
-            Place::Tls(host, port) | Place::Tcp(host, port) => write!(f, "{host}:{port}")?,
-            #[cfg(unix)]
-            Place::Unix(path) => write!(f, "{}", path.display())?,
+        write!(f, "{}", self.place)?;
+        if self.db != 0 {
+            write!(f, "/{}", self.db)?;
         }
-        match self.db {
-            0 => Ok(()),
-            db => write!(f, "/{db}"),
+        self.primary.iter().try_for_each(|name| write!(f, " ({name})"))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Tls(host, port) | Place::Tcp(host, port) if host.contains(':') => {
+                write!(f, "[{host}]:{port}")
+            }
+            Place::Tls(host, port) | Place::Tcp(host, port) => write!(f, "{host}:{port}"),
+            #[cfg(unix)]
+            Place::Unix(path) => write!(f, "{}", path.display()),
+            Place::Named(sentinels) => write!(f, "{sentinels}"),
         }
     }
 }

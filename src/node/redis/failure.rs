@@ -1,10 +1,9 @@
 //! What the server's errors mean to us.
 
-use std::{error::Error as StdError, sync::Arc};
+use std::{error::Error as StdError, fmt::Display, sync::Arc};
 
 use redis::{RedisError, ServerError};
 
-use super::RedisAddress;
 use crate::{
     error::{Error, ErrorKind},
     node::{BatchReply, Failure, explain},
@@ -116,7 +115,7 @@ fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
 }
 
 /// No connection came about.
-pub(super) fn of_opening(id: &NodeId, place: &RedisAddress, error: &std::io::Error) -> Error {
+pub(super) fn of_opening(id: &NodeId, place: &impl Display, error: &std::io::Error) -> Error {
     match explain(error) {
         Some(why) => Error::at(ErrorKind::Configuration, id, format!("no connection to {place}: {why}")),
         None => Error::at(ErrorKind::Unavailable, id, format!("no connection to {place}: {error}")),

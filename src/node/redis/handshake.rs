@@ -1,6 +1,9 @@
 //! Is this the right server, and is it fit to hold sessions?
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    future::pending,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use redis::{AsyncConnectionConfig, Value, aio::MultiplexedConnection};
 use tokio::{
@@ -15,6 +18,7 @@ use super::{
     bounded::{Allowance, Bounded},
     control, failure,
     link::{RedisLink, Shared, pipeline},
+    primary::Primary,
     script,
 };
 use crate::{
@@ -44,13 +48,58 @@ impl Transport for RedisTransport {
     type Link = RedisLink;
 
     async fn connect(self) -> Result<Connection<RedisLink>, Error> {
+        let Some(primary) = Primary::of(&self.id, &self.address, &self.access)? else {
+            return self.open().await;
+        };
+        let credentials = self.access.credentials(&self.id, &self.address);
+        loop {
+            let place = primary.find().await?;
+            let address = self.address.found(place.clone(), &primary.sentinels.name, credentials.clone());
+            let there = RedisTransport { address: Box::new(address), ..self.clone() };
+            let Connection { link, hello, driver } = tokio::select! {
+                biased;
+                opened = there.open() => opened?,
+                // A server that hangs is waited for only until it is replaced.
+                () = primary.moved(&place) => continue,
+            };
+            // A connection to a server that is the primary no longer ends: nothing is written there from then on, even if
+            // it has not heard of that itself.
+            let driver = Box::pin(async move {
+                tokio::select! {
+                    biased;
+                    () = driver => {}
+                    () = primary.moved(&place) => {}
+                }
+            });
+            return Ok(Connection { link, hello, driver });
+        }
+    }
+
+    async fn moved(self) {
+        if let Ok(Some(primary)) = Primary::of(&self.id, &self.address, &self.access)
+            && let Ok(place) = primary.find().await
+        {
+            return primary.moved(&place).await;
+        }
+        pending().await
+    }
+}
+
+/// A connection over TCP.
+pub(super) async fn dial(host: &str, port: u16) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+impl RedisTransport {
+    async fn open(&self) -> Result<Connection<RedisLink>, Error> {
         let broken = |error: std::io::Error| failure::of_opening(&self.id, &self.address, &error);
         // Before anything is sent.
         let tls = self.access.tls(&self.id, &self.address)?;
         match &self.address.place {
             Place::Tls(host, port) | Place::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(broken)?;
-                stream.set_nodelay(true).map_err(broken)?;
+                let stream = dial(host, *port).await.map_err(broken)?;
                 match tls {
                     Some(tls) => self.greet(tls.secure(host, stream).await.map_err(broken)?).await,
                     None => self.greet(stream).await,
@@ -61,11 +110,13 @@ impl Transport for RedisTransport {
                 let stream = tokio::net::UnixStream::connect(path).await.map_err(broken)?;
                 self.greet(stream).await
             }
+            Place::Named(_) => {
+                let message = format!("{} is no server; its Sentinels are asked for one", self.address);
+                Err(Error::at(ErrorKind::Configuration, &self.id, message))
+            }
         }
     }
-}
 
-impl RedisTransport {
     async fn greet<S>(&self, stream: S) -> Result<Connection<RedisLink>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -154,7 +205,10 @@ impl RedisTransport {
                 ));
             }
             Some("sentinel") => {
-                return configuration(format!("{place} is a Sentinel, not a server that holds data"));
+                return configuration(format!(
+                    "{place} is a Sentinel, not a server that holds data; write redis+sentinel://{place}/name with the name \
+                     of the primary that it watches"
+                ));
             }
             _ => {}
         }
@@ -170,6 +224,13 @@ impl RedisTransport {
             ));
         }
         if info.field("role") == Some("slave") {
+            if let Some(name) = self.address.primary() {
+                let message = format!(
+                    "the Sentinels say that {place} is the primary, and it is a replica: {name} is being promoted; they \
+                     are asked again"
+                );
+                return Err(Error::at(ErrorKind::Unavailable, &self.id, message));
+            }
             return configuration(format!(
                 "{place} is a read-only replica of {}:{}; give the address of the primary",
                 info.field("master_host").unwrap_or("?"),

@@ -1,6 +1,7 @@
 //! A real node: Redis 6.2 or later, or Valkey, over the `redis` crate. Nothing outside this folder names it.
 //!
 //! - `address`: the parsed address
+//! - `sentinels`, `primary`: Sentinels as an address says them, and where the primary is that they watch
 //! - `handshake`: is this the right server, and is it fit to hold sessions?
 //! - `bounded`: no more is read than anybody can have asked for
 //! - `link`: the connection, and batches as commands
@@ -16,8 +17,10 @@ mod control;
 mod failure;
 mod handshake;
 mod link;
+mod primary;
 pub(crate) mod raw;
 mod script;
+mod sentinels;
 mod snapshot;
 
 pub(crate) use self::{

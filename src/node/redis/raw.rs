@@ -50,9 +50,8 @@ pub(crate) fn greeting(id: &NodeId, info: &[u8], time: &[u8], other: u64) -> Res
     transport.judge(&Info(&info))?;
     let time = handshake::milliseconds(parse(time)?).ok_or_else(garbage)?;
     let neighbour = NodeId::new("neighbour")?;
-    clocks.record(&neighbour, clocks.read(other, Instant::now()));
-    clocks.record(id, clocks.read(time, Instant::now()));
-    clocks.check(id)?;
+    clocks.admit(&neighbour, clocks.read(other, Instant::now()))?;
+    clocks.admit(id, clocks.read(time, Instant::now()))?;
     clocks.check_all()
 }
 

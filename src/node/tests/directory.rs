@@ -89,6 +89,34 @@ async fn what_was_given_for_tls_is_never_lent_to_plaintext() {
 }
 
 #[tokio::test]
+async fn sentinels_have_credentials_of_their_own() {
+    let directory = directory(&[
+        ("a", "redis+sentinel://alice:pa@s1,s2/a?sentinel_user=wa&sentinel_password=sa"),
+        ("b", "rediss+sentinel://bob:pb@s3/b?sentinel_password=sb"),
+        ("c", "redis+sentinel://s1,s2/c"),
+    ]);
+    let access = directory.access();
+    let login = |name: &str, address: &str| {
+        let Address::Redis(address) = Address::parse(address).unwrap() else { panic!() };
+        let credentials = access.sentinel_credentials(&node_id(name), &address);
+        credentials
+            .map_or("nobody".to_owned(), |it| format!("{}:{}", it.user().unwrap_or_default(), it.secret()))
+    };
+    // As a document holds them. What was given for TLS is never lent to plaintext.
+    assert_eq!(login("a", "redis+sentinel://s1:26379,s2:26379/a"), "wa:sa");
+    assert_eq!(login("b", "rediss+sentinel://s3:26379/b"), ":sb");
+    assert_eq!(login("b", "redis+sentinel://s3:26379/b"), "wa:sa");
+    assert_eq!(login("c", "redis+sentinel://s1:26379,s2:26379/c"), "wa:sa");
+    access.set_sentinel_credentials(Credentials::password("all"));
+    assert_eq!(login("a", "redis+sentinel://s1:26379,s2:26379/a"), "wa:sa");
+    assert_eq!(login("c", "redis+sentinel://s1:26379,s2:26379/c"), ":all");
+    // Nobody is told at the servers who we are to the Sentinels, nor the other way round.
+    access.set_credentials(Credentials::password("of servers"));
+    assert_eq!(login("c", "redis+sentinel://s1:26379,s2:26379/c"), ":all");
+    assert!(!format!("{access:?}").contains("\"sa\""));
+}
+
+#[tokio::test]
 async fn debug_shows_no_credentials() {
     let directory = directory(&[("a", "redis://alice:hunter2@h1:1")]);
     directory.access().set_credentials(Credentials::new("app", "hunter2"));
