@@ -243,9 +243,9 @@ impl SessionRing {
     }
 
     /// Executes one command on the record of `key`, wherever it is.
-    pub(crate) async fn execute(&self, key: Key, command: Command) -> Result<Outcome> {
+    pub(crate) fn execute(&self, key: Key, command: Command) -> impl Future<Output = Result<Outcome>> + Send {
         let deadline = Instant::now() + self.0.request_timeout;
-        running::execute(&self.0.keeper, key, command, deadline).await
+        running::execute(&self.0.keeper, key, command, deadline)
     }
 
     /// Executes many commands: all nodes at once, one round trip each for every step that a command takes. One result

@@ -40,6 +40,8 @@ enum At {
     Fetch,
     Install(Arc<Install>),
     Release,
+    /// Where the source has a tombstone that forwards: whether its grace lasts. Only the node can say.
+    Judge,
     /// A log-out, where the source has garbage. A tombstone at the owner hides it.
     Bury(Delete),
 }
@@ -138,8 +140,9 @@ impl Operation {
     pub fn foreseen(&mut self, outcome: Outcome) -> Option<Step> {
         let since = self.since.source.filter(|_| self.at == At::Source)?;
         let decides = match &outcome {
-            Outcome::Record(bytes) => holds(bytes, since),
-            Outcome::Inspected(..) | Outcome::Visited { .. } => true,
+            // Of what forwards only a closer look says whether it still does.
+            Outcome::Record(bytes) => holds(bytes, since) && !forwards(bytes),
+            Outcome::Inspected(..) | Outcome::Visited { .. } | Outcome::Forwarded(_) => true,
             _ => false,
         };
         decides.then(|| self.answered(outcome))
@@ -150,8 +153,7 @@ impl Operation {
     /// A create whose answer was lost is not sent again then: a node may have lost its memory in between, and with it
     /// both the first copy and what others have made of it since.
     pub fn restart(&mut self, since: Sinces) -> Step {
-        let creates = matches!(&self.command, Command::Write(write) if write.condition == Condition::Absent);
-        if self.lost && creates && since != self.since {
+        if self.lost && self.creates() && since != self.since {
             return Step::Indeterminate;
         }
         Step::Send(self.start(since))
@@ -168,6 +170,7 @@ impl Operation {
                 match (missed, self.since.source) {
                     (true, Some(_)) => At::Source,
                     (true, None) if self.command == Command::Read => At::Again,
+                    _ if self.command == Command::Read && outcome.record().is_some_and(forwards) => At::Again,
                     _ => return Step::Done(outcome),
                 }
             }
@@ -179,13 +182,19 @@ impl Operation {
                 match Install::new(record.clone(), deadline, for_logout) {
                     // Nobody else can have had a record at the owner: as long as this is here, nothing is put there but
                     // its copy.
-                    Ok(install) if install.header.kind == Kind::Tombstone => {
-                        return self.finish(Outcome::Deleted);
-                    }
+                    Ok(install) if install.header.kind == Kind::Tombstone => match &self.command {
+                        Command::Forward(forward) if forward.operation == install.header.operation => {
+                            return self.finish(Outcome::Applied(install.header.version));
+                        }
+                        _ if install.header.forward && !self.creates() => At::Judge,
+                        _ => return self.finish(Outcome::Deleted),
+                    },
                     Ok(install) => At::Install(install.into()),
                     Err(_) => return self.finish(Outcome::Unexpected(record)),
                 }
             }
+            (At::Judge, outcome @ Outcome::Forwarded(_)) => return self.finish(outcome),
+            (At::Judge, _) => return self.finish(Outcome::Deleted),
             (At::Fetch, Outcome::Absent) => At::Command(Mode::Checked),
             (At::Fetch, outcome @ (Outcome::Unexpected(_) | Outcome::WrongType)) => match &self.command {
                 Command::Delete(delete) => At::Bury(Delete { upsertable: true, ..delete.clone() }),
@@ -237,6 +246,7 @@ impl Operation {
             At::Source => Send::source(self.look()),
             At::Again => Send::owner(Mode::Settled, self.look()),
             At::Fetch => Send::source(Command::Fetch),
+            At::Judge => Send::source(Command::Recheck),
             At::Install(install) => Send::owner(Mode::Settled, Command::Install(install.clone())),
             At::Release => Send::source(Command::Release),
             At::Bury(delete) => Send::owner(Mode::Checked, Command::Delete(delete.clone())),
@@ -251,6 +261,10 @@ impl Operation {
         }
     }
 
+    fn creates(&self) -> bool {
+        matches!(&self.command, Command::Write(write) if write.condition.creates())
+    }
+
     fn finish(&self, outcome: Outcome) -> Step {
         let Command::Write(write) = &self.command else { return Step::Done(outcome) };
         if !self.lost {
@@ -258,10 +272,11 @@ impl Operation {
         }
         match (write.condition, outcome) {
             // Was it the first copy that the others have built upon, or did it never arrive?
-            (Condition::Version(_), Outcome::Conflict(_) | Outcome::Deleted | Outcome::Absent) => {
-                Step::Indeterminate
-            }
-            (Condition::Absent, Outcome::Exists | Outcome::Deleted) => Step::Indeterminate,
+            (
+                Condition::Version(_),
+                Outcome::Conflict(_) | Outcome::Deleted | Outcome::Forwarded(_) | Outcome::Absent,
+            ) => Step::Indeterminate,
+            (condition, Outcome::Exists | Outcome::Deleted) if condition.creates() => Step::Indeterminate,
             (_, outcome) => Step::Done(outcome),
         }
     }
@@ -270,6 +285,11 @@ impl Operation {
 /// Whether there is anything under this tenure: a record that is valid, or bytes that are no record at all.
 fn holds(bytes: &[u8], since: Epoch) -> bool {
     !bytes.is_empty() && Header::decode(bytes).map_or(true, |header| header.stamp >= since)
+}
+
+/// Whether this is a tombstone that forwards, or did once.
+fn forwards(bytes: &[u8]) -> bool {
+    Header::decode(bytes).is_ok_and(|header| header.forward)
 }
 
 #[cfg(test)]
@@ -305,6 +325,7 @@ mod tests {
         let header = Header {
             kind,
             pending: false,
+            forward: false,
             codec: CodecId::JSON,
             schema: 0,
             seal: 0,

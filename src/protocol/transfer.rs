@@ -139,6 +139,7 @@ mod tests {
         let header = Header {
             kind,
             pending: false,
+            forward: false,
             codec: CodecId::JSON,
             schema: 0,
             seal: 0,

@@ -72,6 +72,14 @@ impl SessionId {
         Ok(SessionId(Form::Generated(bytes)))
     }
 
+    /// An id of this tag with a fresh secret.
+    pub(crate) fn fresh(tag: [u8; TAG]) -> Result<SessionId, IdError> {
+        let mut bytes = [0; GENERATED];
+        getrandom::fill(&mut bytes[TAG..]).map_err(|e| IdError::Random(e.to_string()))?;
+        bytes[..TAG].copy_from_slice(&tag);
+        Ok(SessionId(Form::Generated(bytes)))
+    }
+
     /// The id made of these 24 bytes, tag first. For tests and for ids that were stored as bytes; whoever
     /// chooses the bytes answers for their randomness.
     pub fn from_bytes(bytes: [u8; GENERATED]) -> SessionId {
@@ -124,6 +132,14 @@ impl SessionId {
     /// Whether the application made this id itself.
     pub fn is_foreign(&self) -> bool {
         matches!(self.0, Form::Foreign(_))
+    }
+
+    /// The routing tag of a generated id.
+    pub(crate) fn tag(&self) -> Option<[u8; TAG]> {
+        match &self.0 {
+            Form::Generated(bytes) => bytes.first_chunk().copied(),
+            Form::Foreign(_) => None,
+        }
     }
 
     /// Where the session stands on the circle: the hash of the tag, which is no secret.

@@ -52,6 +52,16 @@ impl Key {
         &self.0[..PREFIX]
     }
 
+    /// Token and digest: what makes this key another one than all others of its namespace.
+    pub(crate) fn place(&self) -> &[u8] {
+        &self.0[PREFIX..]
+    }
+
+    /// The key of the same namespace with this [`place`](Key::place); `None` if it is none.
+    pub(crate) fn beside(&self, place: &[u8]) -> Option<Key> {
+        Key::parse(&[self.prefix(), place].concat())
+    }
+
     /// The key as it is sent.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
