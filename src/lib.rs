@@ -14,6 +14,8 @@
 //!
 //! - **Log-outs are final, updates are compare-and-set**: [`Sessions::delete`], [`Sessions::update`]
 //! - **Sessions in hand**: [`Sessions::load`], [`Sessions::save`], [`Sessions::save_or_merge`]
+//! - **Other ids**: [`Sessions::rotate`] renews the id of a session
+//! - **All sessions of a user**: [`Sessions::bind`] at a log-in, [`Sessions::sessions_of`], [`Sessions::revoke_all`]
 //! - **Secrets**: [`Sessions::seal`] encrypts and binds what is stored, [`Builder::secret`] keys the digests of ids
 //! - **Types that change**: [`SessionData`], [`OnCorrupt`], and [`testing`] for the tests of your own
 //! - **Ids**: [`SessionId`] is fresh from the operating system, and never shown by accident
@@ -64,7 +66,7 @@ pub use node::{Credentials, NodeHealth, NodeState};
 pub use record::{RingSecret, SealingKeys, SessionData, SessionId, Upgrades};
 pub use resize::{Flow, Forgotten, Phase, Plan, Progress, Resize, Returning, Sample, Stuck};
 pub use ring::NodeId;
-pub use session::{Lifetime, OnCorrupt, SaveError, Session, Sessions};
+pub use session::{BoundSession, Lifetime, OnCorrupt, SaveError, Session, SessionHandle, Sessions};
 pub use topology::Epoch;
 
 /// The code of the README compiles and runs.

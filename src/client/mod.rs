@@ -29,7 +29,7 @@ use crate::{
     error::Result,
     node::{Access, Credentials, Node, NodeHealth},
     protocol::{Command, Outcome},
-    record::{Key, Keyspace, RingSecret, SessionId},
+    record::{Key, Keyspace, Principals, RingSecret, SessionId},
     ring::{NodeId, Ring},
     topology::Epoch,
 };
@@ -215,6 +215,11 @@ impl SessionRing {
     /// Makes the keys of a namespace.
     pub(crate) fn keyspace(&self, namespace: &str) -> Keyspace {
         Keyspace::with_secret(self.name(), namespace, self.0.secret.as_ref())
+    }
+
+    /// Makes tags and lists of the principals of a namespace.
+    pub(crate) fn principals(&self, namespace: &str) -> Principals {
+        Principals::new(self.name(), namespace, self.0.secret.as_ref())
     }
 
     fn access(&self) -> &Access {

@@ -72,14 +72,6 @@ impl SessionId {
         Ok(SessionId(Form::Generated(bytes)))
     }
 
-    /// An id of this tag with a fresh secret.
-    pub(crate) fn fresh(tag: [u8; TAG]) -> Result<SessionId, IdError> {
-        let mut bytes = [0; GENERATED];
-        getrandom::fill(&mut bytes[TAG..]).map_err(|e| IdError::Random(e.to_string()))?;
-        bytes[..TAG].copy_from_slice(&tag);
-        Ok(SessionId(Form::Generated(bytes)))
-    }
-
     /// The id made of these 24 bytes, tag first. For tests and for ids that were stored as bytes; whoever
     /// chooses the bytes answers for their randomness.
     pub fn from_bytes(bytes: [u8; GENERATED]) -> SessionId {

@@ -5,6 +5,8 @@
 //! - [`Session`]: one in hand, to be saved later
 //! - `many`: the same operations for many sessions at once
 //! - `visit`: reading that slides
+//! - `principals`: all sessions of one user
+//! - [`BoundSession`]: one of them
 //! - `rotate`: another id for a session
 //! - `follow`: from an id to where its session is
 //! - `commands`: from calls to commands
@@ -14,12 +16,14 @@
 //! - `sealing`: between codec and record
 
 mod answers;
+mod bound;
 mod commands;
 mod corrupt;
 mod follow;
 mod lifetime;
 mod loaded;
 mod many;
+mod principals;
 mod rotate;
 mod sealing;
 mod seen;
@@ -32,6 +36,7 @@ use tokio::time::{Instant, sleep};
 
 use self::sealing::Sealing;
 pub use self::{
+    bound::{BoundSession, SessionHandle},
     corrupt::OnCorrupt,
     lifetime::Lifetime,
     loaded::{SaveError, Session},
@@ -42,7 +47,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
     protocol::{Command, Condition, Outcome},
     record::{
-        Bincode, Codec, CodecId, IdError, Key, Keyspace, SessionData, SessionId, Upgrades, Version, built_in,
+        Bincode, Codec, CodecId, IdError, Key, Keyspace, Principals, SessionData, SessionId, Upgrades, Version,
+        built_in,
     },
 };
 
@@ -83,6 +89,7 @@ const UPDATE_ATTEMPTS: u32 = 256;
 pub struct Sessions<T: 'static> {
     ring: SessionRing,
     keyspace: Arc<Keyspace>,
+    principals: Arc<Principals>,
     options: Arc<Options<T>>,
 }
 
@@ -112,6 +119,7 @@ impl SessionRing {
     {
         Sessions {
             keyspace: Arc::new(self.keyspace(namespace)),
+            principals: Arc::new(self.principals(namespace)),
             ring: self.clone(),
             options: Arc::new(Options {
                 lifetime: Lifetime::default(),
@@ -318,12 +326,18 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 }
 
 fn new_id() -> Result<SessionId> {
-    SessionId::generate().map_err(no_id)
+    SessionId::generate().map_err(|error: IdError| {
+        let message = error.to_string();
+        Error::with_source(ErrorKind::Configuration, message, error)
+    })
 }
 
-fn no_id(error: IdError) -> Error {
-    let message = error.to_string();
-    Error::with_source(ErrorKind::Configuration, message, error)
+/// An id of this tag, with a fresh secret.
+fn id_under(tag: [u8; 8]) -> Result<SessionId> {
+    let (mut bytes, secret) = ([0; 24], entropy::secret()?);
+    bytes[..8].copy_from_slice(&tag);
+    bytes[8..].copy_from_slice(&secret);
+    Ok(SessionId::from_bytes(bytes))
 }
 
 /// The first losers of a race try again at once: what they need came with the refusal. Those who keep losing
@@ -349,7 +363,12 @@ impl<T: 'static> Clone for Options<T> {
 
 impl<T: 'static> Clone for Sessions<T> {
     fn clone(&self) -> Sessions<T> {
-        Sessions { ring: self.ring.clone(), keyspace: self.keyspace.clone(), options: self.options.clone() }
+        Sessions {
+            ring: self.ring.clone(),
+            keyspace: self.keyspace.clone(),
+            principals: self.principals.clone(),
+            options: self.options.clone(),
+        }
     }
 }
 

@@ -8,9 +8,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join;
 use tokio::time::Instant;
 
-use super::{Sessions, UPDATE_ATTEMPTS, commands::TOMBSTONE_FLOOR, give_way, lifetime::milliseconds, no_id};
+use super::{Sessions, UPDATE_ATTEMPTS, commands::TOMBSTONE_FLOOR, give_way, id_under, lifetime::milliseconds};
 use crate::{
     error::{Error, Result},
     protocol::{Command, Condition, Forward, Outcome, Write},
@@ -22,6 +23,15 @@ pub(super) struct Departing {
     pub(super) key: Key,
     pub(super) header: Header,
     pub(super) payload: Bytes,
+}
+
+/// What came of a departure.
+pub(super) enum Departure {
+    Done,
+    /// Somebody changed the session, or replaced its id. It is as he left it.
+    Overtaken,
+    /// Nothing may be created there any more. The session is as it was.
+    Refused,
 }
 
 /// Options of rotation.
@@ -91,10 +101,17 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let deadline = Instant::now() + self.ring.request_timeout();
         let mut key = self.keyspace.key(id);
         for attempt in 0..UPDATE_ATTEMPTS {
-            let departing = self.departing(key).await?;
-            key = departing.key;
-            let fresh = SessionId::fresh(tag).map_err(no_id)?;
-            if self.depart(departing, &self.keyspace.key(&fresh), grace).await? {
+            let (departing, mut listed) = join(self.departing(key), self.listed(tag)).await;
+            let departing = departing?;
+            if departing.key != key {
+                // It may have been listed under this key only now.
+                key = departing.key;
+                listed = self.listed(tag).await;
+            }
+            let fresh = id_under(tag)?;
+            let to = self.keyspace.key(&fresh);
+            self.enlist_successor(tag, listed?, &key, &to).await?;
+            if let Departure::Done = self.depart(departing, &to, grace).await? {
                 return Ok(fresh);
             }
             if Instant::now() >= deadline {
@@ -121,14 +138,14 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         Ok(Departing { key, header: record.header, payload })
     }
 
-    /// Lets the session go on under another key. `false`: somebody was faster, and nothing has changed.
-    pub(super) async fn depart(&self, from: Departing, to: &Key, grace: Duration) -> Result<bool> {
+    /// Lets the session go on under another key.
+    pub(super) async fn depart(&self, from: Departing, to: &Key, grace: Duration) -> Result<Departure> {
         if !self.arrive(&from, to).await? {
-            return Ok(false);
+            return Ok(Departure::Refused);
         }
         let forwarded = self.ring.execute(from.key, self.forward_command(&from, to, grace)?).await;
         let error = match forwarded {
-            Ok(Outcome::Applied(_)) => return Ok(true),
+            Ok(Outcome::Applied(_)) => return Ok(Departure::Done),
             // It may be the session by now.
             Err(error) if error.is_indeterminate() => return Err(error),
             Ok(Outcome::Conflict(_) | Outcome::Forwarded(_)) => None,
@@ -139,7 +156,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         };
         // Nobody has an id for it: if this fails, too, it ends by itself.
         let _ = self.ring.execute(*to, self.end_command()).await;
-        error.map_or(Ok(false), Err)
+        error.map_or(Ok(Departure::Overtaken), Err)
     }
 
     /// Puts the copy. `false`: this key is used up.
