@@ -259,7 +259,8 @@ fn list_of(server: &RedisServer, ring: &SessionRing, ids: &[SessionId]) -> (Vec<
         ids.iter().map(|id| Keyspace::new(ring.name(), "login").key(id).as_bytes().to_vec()).collect();
     let Reply::Array(keys) = server.command(&["KEYS", "*"]).unwrap() else { panic!("no keys") };
     let keys = keys.into_iter().map(|key| key.bytes().unwrap().to_vec());
-    let mut lists = keys.filter(|key| key.len() == 30 && !key.starts_with(b"session") && !sessions.contains(key));
+    let mut lists =
+        keys.filter(|key| key.len() == 30 && !key.starts_with(b"session") && !sessions.contains(key));
     let key = lists.next().expect("a list");
     assert_eq!(lists.next(), None);
     let record = server.command(&[b"GET", &key[..]]).unwrap().bytes().unwrap().to_vec();
@@ -388,7 +389,8 @@ async fn a_node_that_is_down_is_unavailable() {
     let logins = logins(&ring);
     let id = logins.create_for("ada", &login(1)).await.unwrap();
     servers[0].kill().unwrap();
-    let down = |error: sessionring::Error| assert!(error.is_unavailable() || error.is_indeterminate(), "{error}");
+    let down =
+        |error: sessionring::Error| assert!(error.is_unavailable() || error.is_indeterminate(), "{error}");
     down(logins.sessions_of("ada").await.unwrap_err());
     down(logins.revoke_all("ada").await.unwrap_err());
     down(logins.bind(&id, "ada").await.unwrap_err());

@@ -297,7 +297,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{protocol::Write, record::CodecId};
+    use crate::{
+        protocol::{Forward, Write},
+        record::CodecId,
+    };
 
     const STABLE: Sinces = Sinces::new(Epoch::new(3), None);
     const MOVING: Sinces = Sinces::new(Epoch::new(5), Some(Epoch::new(3)));
@@ -580,6 +583,95 @@ mod tests {
             let step = operation.answered(fetched(Kind::Tombstone));
             assert_eq!(step, Step::Done(Outcome::Deleted));
         }
+    }
+
+    /// A stored tombstone that forwards.
+    fn forwarding(operation: u64) -> Vec<u8> {
+        let header = Header::decode(&record(Kind::Tombstone, 5)).unwrap();
+        [&Header { forward: true, operation, ..header }.encode()[..], &[0xff; 30]].concat()
+    }
+
+    fn forward(operation: u64) -> Command {
+        let successor = Bytes::from_static(&[9; 24]);
+        Command::from(Forward { expected: 3, grace: 1, floor: 1, seal: 0, operation, successor })
+    }
+
+    /// Only the node's clock says whether it still does.
+    #[test]
+    fn a_read_of_what_forwards_is_looked_at_once_more() {
+        let found = || Outcome::Record(forwarding(1));
+        for since in [STABLE, MOVING] {
+            for answer in [Outcome::Forwarded(forwarding(1)), found()] {
+                let mut operation = started(since, Command::Read);
+                assert_eq!(operation.answered(found()), to_owner(Mode::Settled, Command::Recheck));
+                assert_eq!(operation.answered(answer.clone()), Step::Done(answer));
+            }
+        }
+        // The same at the source.
+        let mut operation = after(Command::Read, [Outcome::Absent]);
+        assert_eq!(operation.foreseen(found()), None);
+        assert_eq!(operation.answered(found()), Step::Done(found()), "to a recheck it is the answer");
+        let forwarded = Outcome::Forwarded(forwarding(1));
+        for command in [Command::Inspect, Command::Visit] {
+            let decided = after(command.clone(), [Outcome::Absent]).foreseen(forwarded.clone());
+            assert_eq!(decided, Some(Step::Done(forwarded.clone())));
+            assert_eq!(started(STABLE, command).answered(forwarded.clone()), Step::Done(forwarded.clone()));
+        }
+    }
+
+    #[test]
+    fn where_the_source_has_what_forwards_the_source_is_asked_whether_it_does() {
+        let fetched = || Outcome::Fetched { record: forwarding(1), deadline: 50 };
+        let successor = write(Condition::Successor { version: 3, max_deadline: 9 });
+        for command in changes().into_iter().chain([forward(7), successor]) {
+            let mut operation = after(command.clone(), [Outcome::Absent]);
+            let creates = matches!(&command, Command::Write(write) if write.condition.creates());
+            if creates {
+                assert_eq!(operation.answered(fetched()), Step::Done(Outcome::Deleted));
+                continue;
+            }
+            assert_eq!(operation.answered(fetched()), to_source(Command::Recheck));
+            let mut late = operation.clone();
+            assert_eq!(operation.lost(), to_source(Command::Recheck));
+            let forwarded = Outcome::Forwarded(forwarding(1));
+            assert_eq!(operation.answered(forwarded.clone()), Step::Done(forwarded));
+            assert_eq!(late.answered(Outcome::Record(forwarding(1))), Step::Done(Outcome::Deleted));
+        }
+        // It is this very one, whose answer was lost before the token began to move.
+        let fetched = Outcome::Fetched { record: forwarding(7), deadline: 50 };
+        assert_eq!(after(forward(7), [Outcome::Absent]).answered(fetched), Step::Done(Outcome::Applied(2)));
+    }
+
+    #[test]
+    fn a_lost_forward_is_sent_again_and_any_answer_is_certain() {
+        for answer in [
+            DONE,
+            Outcome::Conflict(vec![]),
+            Outcome::Deleted,
+            Outcome::Absent,
+            Outcome::Forwarded(forwarding(1)),
+        ] {
+            let mut operation = started(STABLE, forward(7));
+            assert_eq!(operation.lost(), to_owner(Mode::Settled, forward(7)));
+            assert_eq!(operation.answered(answer.clone()), Step::Done(answer));
+        }
+        // A save cannot tell: it may be what was copied.
+        let mut operation = started(STABLE, write(Condition::Version(3)));
+        operation.lost();
+        assert_eq!(operation.answered(Outcome::Forwarded(forwarding(1))), Step::Indeterminate);
+        let successor = || write(Condition::Successor { version: 3, max_deadline: 9 });
+        for answer in [Outcome::Exists, Outcome::Deleted] {
+            let mut operation = started(STABLE, successor());
+            operation.lost();
+            assert_eq!(operation.answered(answer), Step::Indeterminate);
+        }
+        let mut operation = started(STABLE, successor());
+        operation.lost();
+        assert_eq!(
+            operation.restart(MOVING),
+            Step::Indeterminate,
+            "a node may have lost its memory in between"
+        );
     }
 
     #[test]

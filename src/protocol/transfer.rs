@@ -182,6 +182,20 @@ mod tests {
         assert_eq!(after([fetched(Kind::Tombstone)]).answered(DONE), TransferStep::Done(done));
     }
 
+    /// It says where its session goes on, which whoever asks the owner has to be told.
+    #[test]
+    fn a_tombstone_that_forwards_goes_with_what_it_says() {
+        let Outcome::Fetched { mut record, deadline } = fetched(Kind::Tombstone) else { unreachable!() };
+        record[2] = 2;
+        record.extend([7; 30]);
+        let transfer = after([Outcome::Fetched { record, deadline }]);
+        let Send { command: Command::Install(install), .. } = transfer.message() else {
+            panic!("no install")
+        };
+        let header = install.header(Epoch::new(9));
+        assert!(header.forward && !header.pending && install.payload[..] == [7; 30]);
+    }
+
     #[test]
     fn what_is_gone_is_handled() {
         assert_eq!(after([]).answered(Outcome::Absent), TransferStep::Done(Transferred::default()));

@@ -158,7 +158,7 @@ mod tests {
         let index = Index { entries: vec![entry(0x11)] };
         let bytes = index.encode();
         let expected = "0111111111111111111111111111111111121212121212121212121212121212120102030405060708018bd19cdc00\
-                        018bcfe64f60018bcfe56800";
+                        018bcfe65260018bcfe56800";
         assert_eq!(hex(&bytes), expected);
         assert_eq!(Index::decode(&bytes), Ok(index));
         assert_eq!(Index::decode(&[1]), Ok(Index::default()));

@@ -34,7 +34,8 @@ impl FromStr for SessionHandle {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<SessionHandle> {
-        let plain = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
+        let plain =
+            text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
         let number = u64::from_str_radix(text, 16).ok().filter(|_| plain);
         number.map(SessionHandle).ok_or_else(|| {
             Error::configuration("the handle of a session has 16 hexadecimal digits, in small letters")
@@ -130,7 +131,14 @@ mod tests {
         let handle = SessionHandle(0x0102_0304_0506_0a0b);
         assert_eq!(handle.to_string(), "0102030405060a0b");
         assert_eq!("0102030405060a0b".parse::<SessionHandle>().unwrap(), handle);
-        for wrong in ["", "0102030405060a0", "0102030405060A0B", "+102030405060a0b", "0102030405060a0b0", "é02030405060a0b"] {
+        for wrong in [
+            "",
+            "0102030405060a0",
+            "0102030405060A0B",
+            "+102030405060a0b",
+            "0102030405060a0b0",
+            "é02030405060a0b",
+        ] {
             assert!(wrong.parse::<SessionHandle>().unwrap_err().is_configuration());
         }
     }

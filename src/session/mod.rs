@@ -47,8 +47,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
     protocol::{Command, Condition, Outcome},
     record::{
-        Bincode, Codec, CodecId, IdError, Key, Keyspace, Principals, SessionData, SessionId, Upgrades, Version,
-        built_in,
+        Bincode, Codec, CodecId, IdError, Key, Keyspace, Principals, SessionData, SessionId, Upgrades,
+        Version, built_in,
     },
 };
 

@@ -165,11 +165,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// # Errors
     /// Those of [`revoke_all`](Sessions::revoke_all); [`is_not_found`](Error::is_not_found), and nothing was ended: no live
     /// session of his has this id.
-    pub async fn revoke_all_but(
-        &self,
-        principal: impl AsRef<[u8]> + Send,
-        id: &SessionId,
-    ) -> Result<usize> {
+    pub async fn revoke_all_but(&self, principal: impl AsRef<[u8]> + Send, id: &SessionId) -> Result<usize> {
         let who = self.principals.of(principal.as_ref());
         self.revoke(&who, Some(id), |_| true).await
     }
@@ -198,9 +194,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let mut ended = BTreeSet::new();
         for attempt in 0..UPDATE_ATTEMPTS {
             let Some(mut listed) = self.listed(who.tag).await? else { return Ok(ended.len()) };
-            let is_meant = |entry: &Entry| {
-                entry.principal == who.digest && Some(entry.login) != spared && which(entry)
-            };
+            let is_meant =
+                |entry: &Entry| entry.principal == who.digest && Some(entry.login) != spared && which(entry);
             let meant: Vec<Entry> = listed.index.entries.iter().copied().filter(is_meant).collect();
             if meant.is_empty() {
                 return Ok(ended.len());
@@ -311,7 +306,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     async fn look_at(&self, who: &Principal, listed: &Listed) -> Result<(Vec<BoundSession<T>>, bool)> {
         let mine = |entry: &&Entry| entry.principal == who.digest;
         let entries: Vec<&Entry> = listed.index.entries.iter().filter(mine).collect();
-        let commands = entries.iter().map(|entry| Ok((self.key_of(entry, who.tag), Command::Visit))).collect();
+        let commands =
+            entries.iter().map(|entry| Ok((self.key_of(entry, who.tag), Command::Visit))).collect();
         let looked = self.run_many(commands, |_, _| Ok(Command::Visit)).await;
         let mut gone = false;
         let mut found: Vec<(Millis, BoundSession<T>)> = Vec::new();
@@ -336,12 +332,18 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             };
             match self.read_as(&key, Outcome::Record(record), |_, _, value| value) {
                 Ok(None) => gone = true,
-                Ok(Some(value)) => found.push((entry.added, BoundSession::new(self, entry, key, Ok(value), left))),
-                Err(error) => found.push((entry.added, BoundSession::new(self, entry, key, Err(error), left))),
+                Ok(Some(value)) => {
+                    found.push((entry.added, BoundSession::new(self, entry, key, Ok(value), left)))
+                }
+                Err(error) => {
+                    found.push((entry.added, BoundSession::new(self, entry, key, Err(error), left)))
+                }
             }
         }
         // Of a session that was rotated both entries may be there, and a copy that nobody got an id for.
-        found.sort_by_key(|(added, session)| (std::cmp::Reverse(session.begun), session.handle.0, std::cmp::Reverse(*added)));
+        found.sort_by_key(|(added, session)| {
+            (std::cmp::Reverse(session.begun), session.handle.0, std::cmp::Reverse(*added))
+        });
         found.dedup_by_key(|(_, session)| session.handle);
         Ok((found.into_iter().map(|(_, session)| session).collect(), gone))
     }
@@ -397,7 +399,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// lost must not find its place free when its entry is gone.
     async fn drop_ended(&self, listed: &mut Listed) {
         let entries = &listed.index.entries;
-        let looks: Vec<_> = entries.iter().map(|entry| (listed.key_of(self, entry), Command::Inspect)).collect();
+        let looks: Vec<_> =
+            entries.iter().map(|entry| (listed.key_of(self, entry), Command::Inspect)).collect();
         let looked = self.ring.execute_many(&looks).await;
         let (mut ended, mut absent) = (BTreeSet::new(), Vec::new());
         for (entry, outcome) in entries.iter().zip(looked) {
@@ -449,13 +452,16 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let record = Record::decode(&record).map_err(|error| self.not_a_record(&key, error))?;
         let payload = self.opened(&key, &record).map_err(|error| self.damaged(&key, error))?;
         let known = record.header.kind == Kind::Live && record.header.codec == CodecId::INDEX;
-        match Index::decode(&payload).and_then(|index| if known { Ok(index) } else { Err(IndexError::Corrupt) }) {
+        match Index::decode(&payload)
+            .and_then(|index| if known { Ok(index) } else { Err(IndexError::Corrupt) })
+        {
             Ok(mut index) => {
                 index.entries.retain(|entry| entry.deadline >= now);
                 Ok(Some(Listed { key, tag, version: record.header.version, now, index }))
             }
             Err(IndexError::Newer(version)) => {
-                let message = format!("the list of sessions has format {version}; upgrade this application ({key:?})");
+                let message =
+                    format!("the list of sessions has format {version}; upgrade this application ({key:?})");
                 Err(self.error(&key, ErrorKind::UpgradeRequired, message))
             }
             Err(IndexError::Corrupt) => {

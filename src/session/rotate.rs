@@ -11,7 +11,9 @@ use bytes::Bytes;
 use futures_util::future::join;
 use tokio::time::Instant;
 
-use super::{Sessions, UPDATE_ATTEMPTS, commands::TOMBSTONE_FLOOR, give_way, id_under, lifetime::milliseconds};
+use super::{
+    Sessions, UPDATE_ATTEMPTS, commands::TOMBSTONE_FLOOR, give_way, id_under, lifetime::milliseconds,
+};
 use crate::{
     error::{Error, Result},
     protocol::{Command, Condition, Forward, Outcome, Write},
