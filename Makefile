@@ -4,11 +4,13 @@
 CARGO ?= cargo
 # How long `make fuzz` stays with each target, and `make soak` and `make chaos` run.
 SECONDS ?= 30
+# How many rounds `make exploits` plays.
+ROUNDS ?= 10000
 # How many states `make model` generates for each scenario, at most.
 STATES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit bench compare fuzz soak chaos model server
+.PHONY: help demo test lint audit bench compare fuzz soak chaos exploits model server
 
 help: ## this list
 	@echo "make demo               100,000 log-ins on three servers, start to finish (NODES=... for your own)"
@@ -22,6 +24,7 @@ help: ## this list
 	@echo "make fuzz SECONDS=30    each fuzz target for so long (needs a nightly toolchain)"
 	@echo "make soak SECONDS=600   the simulation, seed after seed, for so long; SEED=n says where to begin"
 	@echo "make chaos SECONDS=300  real servers, clients, resizes and promotions that die, hang and forget; SEED=n repeats a run"
+	@echo "make exploits ROUNDS=10000  log-outs that race everything else, from 64 tasks in 4 processes; SEED=n for other moments"
 	@echo "make model STATES=...   the model of the resize protocol, for longer than a test may take"
 	@echo ".ci/run                 lint, test and audit"
 
@@ -63,6 +66,9 @@ soak:
 
 chaos: server
 	$(CARGO) run --release --locked -p chaos -- all --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+exploits: server
+	$(CARGO) run --release --locked -p exploits -- $(ROUNDS) $(SEED)
 
 model:
 	@CARGO="$(CARGO)" scripts/model.sh $(STATES)

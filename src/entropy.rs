@@ -1,5 +1,5 @@
-//! Random numbers that nobody has to guess: ballots, incarnations, numbers of writes, pauses. (Session ids and secrets
-//! come from the operating system directly.)
+//! Random numbers: ballots, incarnations, numbers of writes, pauses; and the secrets of ids that take the place of others.
+//! All of them come from the operating system, but in tests that are to be repeated.
 
 use crate::error::Error;
 
@@ -13,6 +13,13 @@ pub(crate) fn u64() -> Result<u64, Error> {
     }
     getrandom::u64()
         .map_err(|error| Error::configuration(format!("the operating system gave no random bytes: {error}")))
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn secret() -> Result<[u8; 16], Error> {
+    let (mut bytes, halves) = ([0; 16], [u64()?, u64()?]);
+    bytes.chunks_mut(8).zip(halves).for_each(|(part, half)| part.copy_from_slice(&half.to_be_bytes()));
+    Ok(bytes)
 }
 
 /// A random number from 0 to 1. Where the operating system has none, the middle.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use crate::{
     error::Error,
     node::{Address, BatchReply, Failure, Kind, raw},
-    protocol::{Command, Condition, Delete, Outcome, Scope, Stored, Write},
-    record::{CodecId, Millis, join, split},
+    protocol::{Command, Condition, Delete, Forward, Outcome, Scope, Stored, Write},
+    record::{CodecId, Millis, Version, join, split},
     resize::steps::hook as hook_step,
     ring::NodeId,
     topology::{Epoch, Fence},
@@ -128,6 +128,11 @@ pub fn write(
 /// A log-out.
 pub fn delete(floor: Millis, absolute: Millis, upsertable: bool, operation: u64) -> Command {
     Command::Delete(Delete { floor, absolute, upsertable, operation })
+}
+
+/// The end of a session that goes on under another id.
+pub fn forward(expected: Version, grace: Millis, floor: Millis, operation: u64, successor: Bytes) -> Command {
+    Command::from(Forward { expected, grace, floor, seal: 0, operation, successor })
 }
 
 /// What a node holds under one key.

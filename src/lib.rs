@@ -14,6 +14,8 @@
 //!
 //! - **Log-outs are final, updates are compare-and-set**: [`Sessions::delete`], [`Sessions::update`]
 //! - **Sessions in hand**: [`Sessions::load`], [`Sessions::save`], [`Sessions::save_or_merge`]
+//! - **Other ids**: [`Sessions::rotate`] renews the id of a session
+//! - **All sessions of a user**: [`Sessions::bind`] at a log-in, [`Sessions::sessions_of`], [`Sessions::revoke_all`]
 //! - **Secrets**: [`Sessions::seal`] encrypts and binds what is stored, [`Builder::secret`] keys the digests of ids
 //! - **All sessions**: [`Sessions::list`], [`Sessions::count`]; what happens to them: [`SessionRing::session_events`]
 //! - **Types that change**: [`SessionData`], [`OnCorrupt`], and [`testing`] for the tests of your own
@@ -69,7 +71,8 @@ pub use record::{RingSecret, SealingKeys, SessionData, SessionId, Upgrades};
 pub use resize::{Flow, Forgotten, Phase, Plan, Progress, Resize, Returning, Sample, Stuck};
 pub use ring::NodeId;
 pub use session::{
-    Count, Lifetime, ListedSession, Listing, NodeCount, OnCorrupt, Page, SaveError, Session, Sessions,
+    BoundSession, Count, Lifetime, ListedSession, Listing, NodeCount, OnCorrupt, Page, SaveError, Session,
+    SessionHandle, Sessions,
 };
 pub use topology::Epoch;
 

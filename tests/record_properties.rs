@@ -381,9 +381,13 @@ fn example_instruction(how: u8, version: u64) -> [u8; 50] {
     bytes[7] = 1;
     let install = how.eq_ignore_ascii_case(&b'm');
     let delete = how.eq_ignore_ascii_case(&b'd');
-    let (first, second): (u64, u64) =
-        if install { (1_700_001_800_000, 1_700_028_800_000) } else { (1_800_000, 28_800_000) };
-    if b"rifle".contains(&how) {
+    let (first, second): (u64, u64) = match how {
+        b'm' | b'M' => (1_700_001_800_000, 1_700_028_800_000),
+        b'n' => (1_800_000, 1_700_028_800_000),
+        b'f' => (1_800_000, 5_000),
+        _ => (1_800_000, 28_800_000),
+    };
+    if b"rile".contains(&how) {
         return bytes;
     }
     bytes[8..14].copy_from_slice(&first.to_be_bytes()[2..]);
@@ -395,6 +399,7 @@ fn example_instruction(how: u8, version: u64) -> [u8; 50] {
     bytes[28..32].copy_from_slice(match (install, delete) {
         (true, _) => b"\x01L\x01\x03",
         (_, true) => b"\x01T\0\0",
+        _ if how == b'f' => b"\x01T\x02\0",
         _ => b"\x01L\0\x03",
     });
     bytes[41] = 1;
@@ -440,10 +445,10 @@ fn the_document_has_the_keys_of_a_ring_with_a_secret() {
 
 #[test]
 fn the_document_has_the_instructions_of_the_library() {
-    for how in *b"ritcsuvdDmMle" {
-        let version = if b"vmM".contains(&how) { 1_700_000_000_000 } else { 0 };
+    for how in *b"ritcsuvndDfmMle" {
+        let version = if b"vnfmM".contains(&how) { 1_700_000_000_000 } else { 0 };
         let bytes = example_instruction(how, version);
-        let payload = if b"csuvmM".contains(&how) { &b"{}"[..] } else { b"" };
+        let payload = if b"csuvnfmM".contains(&how) { &b"{}"[..] } else { b"" };
         let (command, stamp, scope) = internals::command(&bytes, payload.to_vec().into()).expect("a command");
         assert_eq!(scope, Scope::new(Epoch::FIRST, Mode::Settled));
         assert_eq!(internals::instruction(&command, stamp, scope), (bytes, payload));

@@ -105,3 +105,27 @@ async fn what_cannot_be_read_is_told_and_no_id_is_in_it() {
     logins.delete(&id).await.unwrap();
     expect!(events, Deleted, logins, &id);
 }
+
+on_both! {
+    async fn rotations_and_revocations_are_told(ring: SessionRing) {
+        let logins = logins(&ring);
+        let mut events = logins.events();
+        let old = logins.create(&login(1)).await.unwrap();
+        expect!(events, Created, logins, &old);
+        let new = logins.rotate(&old).await.unwrap();
+        let (old, mut latest) = (logins.key_of(&old), logins.key_of(&new));
+        assert!(matches!(next(&mut events).await, SessionEvent::Rotated(session, to) if session.key == old && to == latest));
+        let bound = logins.bind(&new, "user 7").await.unwrap();
+        let key = logins.key_of(&bound);
+        assert!(matches!(next(&mut events).await, SessionEvent::Rotated(session, to) if session.key == latest && to == key));
+        latest = key;
+        let other = logins.create_for("user 7", &login(2)).await.unwrap();
+        expect!(events, Created, logins, &other);
+        assert_eq!(logins.revoke_all_but("user 7", &other).await.unwrap(), 1);
+        assert!(matches!(next(&mut events).await, SessionEvent::Revoked(session) if session.key == latest));
+        assert_eq!(logins.revoke_all("user 7").await.unwrap(), 1);
+        expect!(events, Revoked, logins, &other);
+        // Neither the list of his sessions nor what stands where sessions were is one.
+        assert_eq!(logins.count().await.total(), 0);
+    }
+}

@@ -331,11 +331,11 @@ pub fn apply(data: &[u8]) {
 
 /// One record, and the time.
 ///
-/// A step is two bytes. Of the first, bits 0 to 3 choose the command, `i t c s u v d D r f m M l e` as in a script's
-/// call; 14 and 15 instead plant bytes (one byte of length, then the bytes) that live for an hour; bits 4 to 7 choose
-/// how much time goes by before. The second, which a planting step does not have, is the scope: bits 0 and 1 the mode,
+/// A step is two bytes. Of the first, bits 0 to 3 choose the command, `i t c s u v d D r ? m M l e` as in a script's
+/// call (`?` is a fetch); 14 instead plants bytes (one byte of length, then the bytes) that live for an hour; after 15 one
+/// more byte says whether it is `n` (even) or `f`; bits 4 to 7 choose how much time goes by before. The second, which a planting step does not have, is the scope: bits 0 and 1 the mode,
 /// bits 2 and 3 the `since`. Each command is followed by its fields, one byte each: two times, what is added to the
-/// version (for `v`), the number of the operation, and the payload (a byte of length, then the bytes). An install has
+/// version (for `v` and `f`), the number of the operation, and the payload (a byte of length, then the bytes). An install has
 /// two times, kind (even is live) and version, and the payload.
 struct Script {
     now: u64,
@@ -360,10 +360,14 @@ impl Script {
             pause => TIMES[usize::from(pause - 9)],
         };
         self.stored.take_if(|stored| stored.expires < self.now);
-        let Some(&how) = b"itcsuvdDrfmMle".get(usize::from(step & 15)) else {
-            let bytes = input.sized();
-            self.stored = Some(internals::stored(bytes.to_vec(), self.now + HOUR));
-            return;
+        let how = match usize::from(step & 15) {
+            14 => {
+                let bytes = input.sized();
+                self.stored = Some(internals::stored(bytes.to_vec(), self.now + HOUR));
+                return;
+            }
+            15 => b"nf"[usize::from(input.byte().unwrap_or(0) & 1)],
+            how => b"itcsuvdDr?mMle"[how],
         };
         let mut instruction = [0; internals::INSTRUCTION_LEN];
         let mut set = |at: usize, bytes: &[u8]| instruction[at..at + bytes.len()].copy_from_slice(bytes);
@@ -386,26 +390,36 @@ impl Script {
                 set(28, &stamped(if live { b"\x01L\x01" } else { b"\x01T\0" }));
                 payload = input.sized();
             }
-            b'c' | b's' | b'u' | b'v' | b'd' | b'D' => {
+            b'c' | b's' | b'u' | b'v' | b'd' | b'D' | b'n' | b'f' => {
                 set(8, &short(time(input.byte().unwrap_or(4))));
-                set(14, &short(time(input.byte().unwrap_or(6))));
+                let second = input.byte().unwrap_or(6);
+                match how {
+                    b'n' => set(14, &short(self.now + time(second) - u64::from(second >> 3))),
+                    _ => set(14, &short(time(second))),
+                }
                 let dead = b"dD".contains(&how);
                 set(28, &stamped(if dead { b"\x01T\0" } else { b"\x01L\0" }));
-                if how == b'v' {
+                if how == b'f' {
+                    set(28, b"\x01T\x02");
+                }
+                if how == b'n' {
+                    set(27, &[7]);
+                }
+                if how == b'v' || how == b'f' {
                     let version = self.usable(Epoch::FIRST).map_or(7, |header| header.version);
                     let off = u64::from(input.byte().unwrap_or(0) % 3);
                     set(20, &(version + off).to_be_bytes());
                 }
                 set(49, &[input.byte().unwrap_or(0)]);
                 if !dead {
-                    set(31, &[1]);
+                    set(31, &[u8::from(how != b'f')]);
                     payload = input.sized();
                 }
             }
             _ => {}
         }
         let payload = Bytes::copy_from_slice(payload);
-        if how == b'f' {
+        if how == b'?' {
             // No script does it; its scope is written like that of the recheck.
             instruction[0] = b'r';
             let (_, _, scope) = internals::command(&instruction, payload).expect("a recheck");
@@ -421,6 +435,14 @@ impl Script {
     fn valid(&self, since: Epoch) -> Option<Header> {
         let header = Header::decode(&self.stored.as_ref()?.bytes).ok()?;
         (header.stamp >= since).then_some(header)
+    }
+
+    /// Whether there is a tombstone that says where the session goes on.
+    fn forwards(&self) -> bool {
+        let Some(bytes) = self.stored.as_ref().map(|stored| &stored.bytes) else { return false };
+        let until = bytes.get(Header::LEN..Header::LEN + 6);
+        let until = until.map_or(0, |until| until.iter().fold(0, |n, &b| n << 8 | u64::from(b)));
+        self.now < until && Header::decode(bytes).is_ok_and(|header| header.forward)
     }
 
     fn live(&self, since: Epoch) -> Option<Header> {
@@ -458,12 +480,26 @@ impl Script {
         assert_eq!(read, (expected, Effect::None));
 
         let (outcome, effect) = self.apply(command, scope);
-        let changes = matches!(command, Command::Write(_) | Command::Touch(_) | Command::Delete(_));
+        let changes = matches!(
+            command,
+            Command::Write(_) | Command::Touch(_) | Command::Delete(_) | Command::Forward(_)
+        );
         match self.valid(scope.since) {
             Some(header) if header.kind == Kind::Tombstone => {
                 assert_eq!(effect == Effect::None, *command != Command::Erase, "a tombstone is terminal");
-                if changes || matches!(command, Command::Inspect | Command::Release) {
-                    assert_eq!(outcome, Outcome::Deleted);
+                let copy = matches!(command, Command::Forward(forward)
+                    if header.forward && forward.operation == header.operation);
+                let follows = match command {
+                    Command::Write(write) => !write.condition.creates(),
+                    Command::Release => false,
+                    _ => true,
+                };
+                if copy {
+                    assert_eq!(outcome, Outcome::Applied(header.version));
+                } else if changes || matches!(command, Command::Inspect | Command::Release) {
+                    let bytes = self.stored.as_ref().expect("a tombstone").bytes.clone();
+                    let forwarded = follows && self.forwards();
+                    assert_eq!(outcome, if forwarded { Outcome::Forwarded(bytes) } else { Outcome::Deleted });
                 }
             }
             Some(header) if changes && header.pending && scope.mode == Mode::Unchecked => {
@@ -491,9 +527,13 @@ impl Script {
         match effect {
             Effect::None => {
                 if let Outcome::Applied(version) = outcome {
-                    let Command::Write(write) = command else { panic!("{command:?} did nothing") };
-                    let header = self.usable(scope.since).expect("what a repeated write left");
-                    assert_eq!((write.operation, *version), (header.operation, header.version));
+                    let (operation, left) = match command {
+                        Command::Write(write) => (write.operation, self.usable(scope.since)),
+                        Command::Forward(forward) => (forward.operation, self.valid(scope.since)),
+                        command => panic!("{command:?} did nothing"),
+                    };
+                    let header = left.expect("what a repeated command left");
+                    assert_eq!((operation, *version), (header.operation, header.version));
                 }
             }
             Effect::Put(put) => {
@@ -518,7 +558,18 @@ impl Script {
                             "an absolute deadline moved"
                         );
                     }
-                    None => assert_eq!(record.header.version, self.now),
+                    None => match command {
+                        Command::Write(write)
+                            if let Condition::Successor { version, max_deadline } = write.condition =>
+                        {
+                            assert_eq!(
+                                (record.header.version, record.header.max_deadline),
+                                (version, max_deadline)
+                            );
+                            assert!(self.now <= max_deadline);
+                        }
+                        _ => assert_eq!(record.header.version, self.now),
+                    },
                 }
                 self.check_put(command, scope, put, &record, usable.is_some());
             }
@@ -550,7 +601,7 @@ impl Script {
                 assert_eq!(put.expires, header.max_deadline.min(earliest.max(self.now + write.idle)));
                 let needs_one = matches!(write.condition, Condition::Live | Condition::Version(_));
                 assert!(was_live || !needs_one, "a session that is gone came back");
-                assert!(!was_live || write.condition != Condition::Absent, "a session was written over");
+                assert!(!was_live || !write.condition.creates(), "a session was written over");
                 // Where bytes that are no record stand, no write happens.
                 assert!(was_live || self.valid(scope.since).is_none() && !self.garbage());
             }
@@ -562,6 +613,14 @@ impl Script {
                 let old = old.map_or(self.now, |stored| stored.expires.max(self.now));
                 assert!(put.expires >= old + delete.floor, "a log-out is forgotten before the session");
                 assert!(!delete.upsertable || put.expires >= header.max_deadline + delete.floor);
+            }
+            Command::Forward(forward) => {
+                assert!(was_live && header.forward && header.kind == Kind::Tombstone);
+                assert_eq!(header.operation, forward.operation);
+                let until = (self.now + forward.grace).to_be_bytes();
+                assert_eq!(record.payload, [&until[2..], &forward.successor].concat());
+                let old = self.stored.as_ref().map_or(0, |stored| stored.expires.max(self.now));
+                assert_eq!(put.expires, old + forward.floor, "it is forgotten before the session");
             }
             command => panic!("{command:?} stored something"),
         }
@@ -589,7 +648,9 @@ impl Script {
         match (command, first) {
             // Nothing can follow the last version, its own copy neither.
             (_, Outcome::Applied(LAST_VERSION)) => {}
-            (Command::Write(_) | Command::Touch(_), first @ Outcome::Applied(_)) => assert_eq!(second, first),
+            (Command::Write(_) | Command::Touch(_) | Command::Forward(_), first @ Outcome::Applied(_)) => {
+                assert_eq!(second, first)
+            }
             (Command::Delete(_), Outcome::Applied(_)) => assert_eq!(second, Outcome::Deleted),
             (Command::Install(_), Outcome::Applied(_)) => assert_eq!(second, Outcome::Exists),
             _ => {}

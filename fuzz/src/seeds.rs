@@ -20,6 +20,13 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     add("envelope", "tombstone", tombstone.clone());
     add("envelope", "unknown_kind", unknown.clone());
     add("envelope", "pending", [&pending[..], b"{}"].concat());
+    let forward = [
+        &header([b'T', 2, 0], 1_700_000_000_003, 1_700_086_400_000)[..],
+        b"\x01\x8b\xcf\xe5\x68\x07",
+        &[9; 24],
+    ]
+    .concat();
+    add("envelope", "forward", forward.clone());
     add("envelope", "last_version", last.clone());
     add("envelope", "newer_format", b"\x02whatever comes".to_vec());
 
@@ -129,6 +136,11 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     );
     add(
         "server_reply",
+        "forwarded",
+        reply(batch(false, 1), &[b"*2\r\n:20\r\n*2\r\n:6\r\n", &bulk(&forward)]),
+    );
+    add(
+        "server_reply",
         "fetched",
         reply(
             2 | 3 << 2,
@@ -172,7 +184,7 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         reply(0, &[&bulk(info.as_bytes()), b"\xff", b"*2\r\n$16\r\n9223372036854775\r\n$6\r\n808000\r\n"]),
     );
 
-    // Numbers of commands as in `Script`: i t c s u v d D r f m M l e; then the scope.
+    // Numbers of commands as in `Script`: i t c s u v d D r ? m M l e, plant, n or f; then the scope.
     add(
         "apply",
         "life_of_a_session",
@@ -184,6 +196,22 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     let expiry = vec![2, 0, 1, 6, 1, 0, 0xd0, 0, 4, 0, 4, 6, 2, 0, 0xf1, 0, 7, 2, 0, 4, 6, 3, 0];
     add("apply", "expiry_and_again", expiry);
     add("apply", "upsert_after_log_out", vec![7, 0, 4, 6, 1, 4, 0, 4, 6, 2, 0, 0xe7, 0, 4, 6, 3]);
+    // Create, forward twice, as another operation, set, log out, a second later recheck and create; a successor twice, too
+    // late, and forwarded at once.
+    add(
+        "apply",
+        "forwarded",
+        vec![
+            2, 0, 4, 6, 1, 1, b'a', 15, 1, 0, 4, 3, 0, 5, 2, b'k', b'y', 15, 1, 0, 4, 3, 0, 5, 0, 15, 1, 0,
+            4, 3, 0, 6, 0, 3, 0, 4, 6, 2, 0, 6, 0, 4, 6, 3, 0xc8, 0, 2, 0, 4, 6, 4, 0,
+        ],
+    );
+    add(
+        "apply",
+        "successor",
+        vec![15, 0, 0, 4, 6, 1, 0, 15, 0, 0, 4, 6, 1, 0, 15, 1, 0, 4, 0, 0, 2, 0, 3, 0, 4, 6, 3, 0],
+    );
+    add("apply", "late_successor", vec![15, 0, 0, 4, 8, 1, 0, 0, 0]);
     // Create unchecked, install, set unchecked, checked and settled, fetch, install again, release, fetch.
     add(
         "apply",
@@ -207,6 +235,7 @@ pub fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         ("unknown_kind", &unknown),
         ("last_version", &last),
         ("tombstone", &tombstone),
+        ("forward", &forward),
         ("leftover", &[&live[..13], b"\x05", &live[14..]].concat()),
     ] {
         let plant = [&[14, bytes.len() as u8][..], bytes].concat();

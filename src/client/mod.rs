@@ -39,7 +39,7 @@ use crate::{
     error::Result,
     node::{Access, Credentials, Node, NodeHealth},
     protocol::{Command, Outcome},
-    record::{Key, Keyspace, RingSecret, SessionId},
+    record::{Key, Keyspace, Principals, RingSecret, SessionId},
     ring::{NodeId, Ring},
     telemetry::{Asked, Span},
     topology::Epoch,
@@ -292,6 +292,11 @@ impl SessionRing {
         Keyspace::with_secret(self.name(), namespace, self.0.secret.as_ref())
     }
 
+    /// Makes tags and lists of the principals of a namespace.
+    pub(crate) fn principals(&self, namespace: &str) -> Principals {
+        Principals::new(self.name(), namespace, self.0.secret.as_ref())
+    }
+
     fn access(&self) -> &Access {
         self.0.keeper.directory().access()
     }
@@ -323,15 +328,17 @@ impl SessionRing {
     }
 
     /// Executes one command on the record of `key`, wherever it is.
-    pub(crate) async fn execute(&self, key: Key, command: Command) -> Result<Outcome> {
+    pub(crate) fn execute(&self, key: Key, command: Command) -> impl Future<Output = Result<Outcome>> + Send {
         let deadline = Instant::now() + self.0.request_timeout;
         let (asked, meters) = (Asked::of(&command), self.0.keeper.meters());
         let (began, span) = (meters.begin(), Span::request(asked));
-        let work = running::execute(&self.0.keeper, key, command, deadline, &span);
-        let result = span.clone().around(work).await;
-        meters.ended(began, asked, &result);
-        span.ended(&result);
-        result
+        async move {
+            let work = running::execute(&self.0.keeper, key, command, deadline, &span);
+            let result = span.clone().around(work).await;
+            meters.ended(began, asked, &result);
+            span.ended(&result);
+            result
+        }
     }
 
     /// Executes many commands: all nodes at once, one round trip each for every step that a command takes. One result

@@ -38,6 +38,7 @@ impl Request {
         match &self.command {
             Command::Write(write) => write.payload.len(),
             Command::Install(install) => install.payload.len(),
+            Command::Forward(forward) => forward.successor.len(),
             _ => 0,
         }
     }

@@ -3,9 +3,9 @@
 //! This is the specification of `src/node/redis/batch.lua`, and the code of the in-memory node. A property
 //! test runs both on the same sequences and compares every answer.
 
-use super::{Command, Condition, Delete, Install, Mode, Outcome, Scope, Write};
+use super::{Command, Condition, Delete, Forward, Install, Mode, Outcome, Scope, Write};
 use crate::{
-    record::{Header, Kind, Millis, Version},
+    record::{Header, Kind, Millis, Record, Version},
     topology::Epoch,
 };
 
@@ -52,14 +52,15 @@ pub fn apply(
         },
         Command::Recheck => match found {
             Found::Absent => (Outcome::Absent, NOTHING),
-            Found::Tombstone(stored) | Found::Live(_, stored) => {
+            Found::Tombstone(_, stored) if forwards(stored, now) => (ended(stored, now), NOTHING),
+            Found::Tombstone(_, stored) | Found::Live(_, stored) => {
                 (Outcome::Record(stored.bytes.clone()), NOTHING)
             }
             Found::Unexpected(stored) => (unexpected(stored), NOTHING),
         },
         Command::Inspect => match found {
             Found::Absent => (Outcome::Absent, NOTHING),
-            Found::Tombstone(..) => (Outcome::Deleted, NOTHING),
+            Found::Tombstone(_, stored) => (ended(stored, now), NOTHING),
             Found::Live(header, stored) => {
                 (Outcome::Inspected(header, stored.expires.saturating_sub(now)), NOTHING)
             }
@@ -68,7 +69,7 @@ pub fn apply(
         Command::Write(write) => apply_write(found, now, write, stamp, scope.mode),
         Command::Touch(idle) => match found {
             Found::Absent => (Outcome::Absent, NOTHING),
-            Found::Tombstone(..) => (Outcome::Deleted, NOTHING),
+            Found::Tombstone(_, stored) => (ended(stored, now), NOTHING),
             Found::Live(header, _) if waits(header, scope.mode) => (Outcome::Pending, NOTHING),
             Found::Live(header, stored) if header.version >= LAST_VERSION => (unexpected(stored), NOTHING),
             Found::Live(header, _) if header.max_deadline < now => (Outcome::Absent, NOTHING),
@@ -80,10 +81,14 @@ pub fn apply(
             Found::Unexpected(stored) => (unexpected(stored), NOTHING),
         },
         Command::Delete(delete) => apply_delete(found, now, delete, stamp, scope.mode),
+        Command::Forward(forward) => apply_forward(found, now, forward, stamp, scope.mode),
         Command::Visit | Command::Fetch => match found {
             Found::Absent => (Outcome::Absent, NOTHING),
             Found::Live(header, _) if header.max_deadline < now => (Outcome::Absent, NOTHING),
-            Found::Tombstone(stored) | Found::Live(_, stored) => {
+            Found::Tombstone(_, stored) if *command == Command::Visit && forwards(stored, now) => {
+                (ended(stored, now), NOTHING)
+            }
+            Found::Tombstone(_, stored) | Found::Live(_, stored) => {
                 let (record, deadline) = (stored.bytes.clone(), stored.expires);
                 let left = deadline.saturating_sub(now);
                 let outcome = match command {
@@ -116,9 +121,14 @@ fn apply_write(found: Found<'_>, now: Millis, write: &Write, stamp: Epoch, mode:
         Found::Absent if mode == Mode::Unchecked => return (Outcome::Absent, NOTHING),
         Found::Absent => match write.condition {
             Condition::Absent | Condition::AbsentOrLive => (now, now + write.absolute),
-            Condition::Live | Condition::Version(_) => return (Outcome::Absent, NOTHING),
+            Condition::Successor { version, max_deadline } if max_deadline >= now => (version, max_deadline),
+            Condition::Successor { .. } | Condition::Live | Condition::Version(_) => {
+                return (Outcome::Absent, NOTHING);
+            }
         },
-        Found::Tombstone(..) => return (Outcome::Deleted, NOTHING),
+        // An id that is used up creates nothing, wherever its session is now.
+        Found::Tombstone(..) if write.condition.creates() => return (Outcome::Deleted, NOTHING),
+        Found::Tombstone(_, stored) => return (ended(stored, now), NOTHING),
         Found::Unexpected(stored) => return (unexpected(stored), NOTHING),
         Found::Live(header, _) if waits(header, mode) => return (Outcome::Pending, NOTHING),
         Found::Live(header, stored) if header.version >= LAST_VERSION => {
@@ -130,7 +140,7 @@ fn apply_write(found: Found<'_>, now: Millis, write: &Write, stamp: Epoch, mode:
         }
         Found::Live(header, _) if header.max_deadline < now => return (Outcome::Absent, NOTHING),
         Found::Live(header, stored) => match write.condition {
-            Condition::Absent => return (Outcome::Exists, NOTHING),
+            Condition::Absent | Condition::Successor { .. } => return (Outcome::Exists, NOTHING),
             Condition::Version(expected) if expected != header.version => {
                 return (Outcome::Conflict(stored.bytes.clone()), NOTHING);
             }
@@ -158,7 +168,7 @@ fn apply_delete(
     let (version, max_deadline, expires) = match found {
         Found::Absent | Found::Unexpected(_) if mode == Mode::Unchecked => return (Outcome::Absent, NOTHING),
         Found::Absent if !delete.upsertable => return (Outcome::Absent, NOTHING),
-        Found::Tombstone(..) => return (Outcome::Deleted, NOTHING),
+        Found::Tombstone(_, stored) => return (ended(stored, now), NOTHING),
         Found::Live(header, _) if waits(header, mode) => return (Outcome::Pending, NOTHING),
         Found::Live(header, stored) if header.version < LAST_VERSION => {
             (header.version + 1, header.max_deadline, stored.expires)
@@ -171,6 +181,38 @@ fn apply_delete(
         expires = expires.max(max_deadline + delete.floor);
     }
     (Outcome::Applied(version), put(delete.header(version, max_deadline, stamp), &[], expires))
+}
+
+fn apply_forward(
+    found: Found<'_>,
+    now: Millis,
+    forward: &Forward,
+    stamp: Epoch,
+    mode: Mode,
+) -> (Outcome, Effect) {
+    let (header, stored) = match found {
+        Found::Absent => return (Outcome::Absent, NOTHING),
+        // This very operation was here before.
+        Found::Tombstone(header, _) if header.forward && header.operation == forward.operation => {
+            return (Outcome::Applied(header.version), NOTHING);
+        }
+        Found::Tombstone(_, stored) => return (ended(stored, now), NOTHING),
+        Found::Unexpected(stored) => return (unexpected(stored), NOTHING),
+        Found::Live(header, _) if waits(header, mode) => return (Outcome::Pending, NOTHING),
+        Found::Live(header, stored) if header.version >= LAST_VERSION => {
+            return (unexpected(stored), NOTHING);
+        }
+        Found::Live(header, _) if header.max_deadline < now => return (Outcome::Absent, NOTHING),
+        Found::Live(header, stored) if header.version != forward.expected => {
+            return (Outcome::Conflict(stored.bytes.clone()), NOTHING);
+        }
+        Found::Live(header, stored) => (header, stored),
+    };
+    let version = header.version + 1;
+    let [_, _, until @ ..] = (now + forward.grace).to_be_bytes();
+    let payload = [&until, &forward.successor[..]].concat();
+    let expires = stored.expires.max(now) + forward.floor;
+    (Outcome::Applied(version), put(forward.header(version, header.max_deadline, stamp), &payload, expires))
 }
 
 /// Never overwrites a record. Garbage has to give way only to a log-out, which must succeed on whatever is there.
@@ -193,6 +235,17 @@ fn put(header: Header, payload: &[u8], expires: Millis) -> Effect {
     Effect::Put(Stored { bytes, expires })
 }
 
+/// Whether the session of this tombstone goes on under another id, and this one is still good for it.
+fn forwards(stored: &Stored, now: Millis) -> bool {
+    let record = Record::decode(&stored.bytes).ok();
+    record.and_then(|record| record.forward()).is_some_and(|(until, _)| now < until)
+}
+
+/// What a tombstone answers who asks for its session.
+fn ended(stored: &Stored, now: Millis) -> Outcome {
+    if forwards(stored, now) { Outcome::Forwarded(stored.bytes.clone()) } else { Outcome::Deleted }
+}
+
 fn unexpected(stored: &Stored) -> Outcome {
     Outcome::Unexpected(stored.bytes[..stored.bytes.len().min(Header::LEN)].to_vec())
 }
@@ -206,7 +259,7 @@ fn waits(header: Header, mode: Mode) -> bool {
 enum Found<'a> {
     /// Nothing, or a leftover of an earlier tenure.
     Absent,
-    Tombstone(&'a Stored),
+    Tombstone(Header, &'a Stored),
     Live(Header, &'a Stored),
     /// No record.
     Unexpected(&'a Stored),
@@ -226,7 +279,7 @@ impl Found<'_> {
             Ok(header) if header.stamp < since => Found::Absent,
             Ok(header) => match header.kind {
                 Kind::Live => Found::Live(header, stored),
-                Kind::Tombstone => Found::Tombstone(stored),
+                Kind::Tombstone => Found::Tombstone(header, stored),
             },
             Err(_) => Found::Unexpected(stored),
         }

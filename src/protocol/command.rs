@@ -25,6 +25,8 @@ pub enum Command {
     Touch(Millis),
     /// Log out: put a tombstone in the place of the record.
     Delete(Delete),
+    /// End a session under this id, which goes on under another one.
+    Forward(Arc<Forward>),
     /// Give the record and its deadline, to be copied to another node.
     Fetch,
     /// Put a copy of another node's record.
@@ -38,6 +40,12 @@ pub enum Command {
 impl From<Write> for Command {
     fn from(write: Write) -> Command {
         Command::Write(Arc::new(write))
+    }
+}
+
+impl From<Forward> for Command {
+    fn from(forward: Forward) -> Command {
+        Command::Forward(Arc::new(forward))
     }
 }
 
@@ -82,6 +90,13 @@ pub enum Condition {
     Version(Version),
     /// There is a live session or no record.
     AbsentOrLive,
+    /// There is no record. The new session goes on where another one is about to end.
+    Successor {
+        /// The version that it has: that of the other one, whose content it has, too.
+        version: Version,
+        /// When it ends at the latest. Past that it is not stored any more.
+        max_deadline: Millis,
+    },
 }
 
 /// Puts a tombstone in the place of a record.
@@ -99,13 +114,31 @@ pub struct Delete {
     pub operation: u64,
 }
 
+/// Puts a tombstone that forwards in the place of a live session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Forward {
+    /// The version that the session must have: the successor was made of it.
+    pub expected: Version,
+    /// How long the node tells those who ask where the session goes on.
+    pub grace: Millis,
+    /// How long the tombstone outlives the record's remaining lifetime.
+    pub floor: Millis,
+    /// The key that sealed the successor, 0 for none.
+    pub seal: u16,
+    /// Random number of this operation.
+    pub operation: u64,
+    /// Where the session goes on. No node looks at it.
+    pub successor: Bytes,
+}
+
 /// A record on its way to another node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Install {
     /// The header that was fetched.
     pub header: Header,
-    /// The encoded session; nothing for a tombstone.
+    /// The encoded session; of a tombstone nothing, or where the session goes on.
     pub payload: Bytes,
     /// When the record expires where it came from. A copy that comes later is not put.
     pub deadline: Millis,
@@ -136,6 +169,7 @@ impl Write {
         Header {
             kind: Kind::Live,
             pending: false,
+            forward: false,
             codec: self.codec,
             schema: self.schema,
             seal: self.seal,
@@ -153,6 +187,7 @@ impl Delete {
         Header {
             kind: Kind::Tombstone,
             pending: false,
+            forward: false,
             codec: CodecId::new(0),
             schema: 0,
             seal: 0,
@@ -164,13 +199,38 @@ impl Delete {
     }
 }
 
+impl Forward {
+    /// The header of the tombstone.
+    pub fn header(&self, version: Version, max_deadline: Millis, stamp: Epoch) -> Header {
+        Header {
+            kind: Kind::Tombstone,
+            pending: false,
+            forward: true,
+            codec: CodecId::new(0),
+            schema: 0,
+            seal: self.seal,
+            stamp,
+            operation: self.operation,
+            version,
+            max_deadline,
+        }
+    }
+}
+
+impl Condition {
+    /// Whether it asks that nothing be there, be it a tombstone that forwards.
+    pub fn creates(self) -> bool {
+        matches!(self, Condition::Absent | Condition::Successor { .. })
+    }
+}
+
 impl Command {
     /// Whether a copy that arrives twice, or late, changes nothing that the first did not. Every command but a
     /// blind write: its late copy could bury a newer write of somebody else.
     pub fn is_idempotent(&self) -> bool {
         match self {
             Command::Write(write) => match write.condition {
-                Condition::Absent | Condition::Version(_) => true,
+                Condition::Absent | Condition::Successor { .. } | Condition::Version(_) => true,
                 Condition::Live | Condition::AbsentOrLive => false,
             },
             _ => true,
@@ -213,6 +273,8 @@ pub enum Outcome {
     Absent,
     /// There is a tombstone.
     Deleted,
+    /// The session goes on under another id; this is the tombstone that says where.
+    Forwarded(Vec<u8>),
     /// A session is there already; to an install, a record.
     Exists,
     /// The session has another version; these are its bytes.

@@ -23,7 +23,7 @@ mod transfer;
 
 pub use apply::{Effect, Stored, apply};
 pub use ballot::Ballot;
-pub use command::{Command, Condition, Delete, Install, Outcome, Write};
+pub use command::{Command, Condition, Delete, Forward, Install, Outcome, Write};
 pub use control::{Charter, Control, ControlReply, Slot, Standing, Vote, govern};
 pub use operation::{Operation, Place, Send, Sinces, Step};
 pub use proposal::{Action, Ending, Proposal, Rule};

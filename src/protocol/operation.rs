@@ -40,6 +40,8 @@ enum At {
     Fetch,
     Install(Arc<Install>),
     Release,
+    /// Where the source has a tombstone that forwards: whether its grace lasts. Only the node can say.
+    Judge,
     /// A log-out, where the source has garbage. A tombstone at the owner hides it.
     Bury(Delete),
 }
@@ -138,8 +140,9 @@ impl Operation {
     pub fn foreseen(&mut self, outcome: Outcome) -> Option<Step> {
         let since = self.since.source.filter(|_| self.at == At::Source)?;
         let decides = match &outcome {
-            Outcome::Record(bytes) => holds(bytes, since),
-            Outcome::Inspected(..) | Outcome::Visited { .. } => true,
+            // Of what forwards only a closer look says whether it still does.
+            Outcome::Record(bytes) => holds(bytes, since) && !forwards(bytes),
+            Outcome::Inspected(..) | Outcome::Visited { .. } | Outcome::Forwarded(_) => true,
             _ => false,
         };
         decides.then(|| self.answered(outcome))
@@ -150,8 +153,7 @@ impl Operation {
     /// A create whose answer was lost is not sent again then: a node may have lost its memory in between, and with it
     /// both the first copy and what others have made of it since.
     pub fn restart(&mut self, since: Sinces) -> Step {
-        let creates = matches!(&self.command, Command::Write(write) if write.condition == Condition::Absent);
-        if self.lost && creates && since != self.since {
+        if self.lost && self.creates() && since != self.since {
             return Step::Indeterminate;
         }
         Step::Send(self.start(since))
@@ -168,6 +170,7 @@ impl Operation {
                 match (missed, self.since.source) {
                     (true, Some(_)) => At::Source,
                     (true, None) if self.command == Command::Read => At::Again,
+                    _ if self.command == Command::Read && outcome.record().is_some_and(forwards) => At::Again,
                     _ => return Step::Done(outcome),
                 }
             }
@@ -179,13 +182,19 @@ impl Operation {
                 match Install::new(record.clone(), deadline, for_logout) {
                     // Nobody else can have had a record at the owner: as long as this is here, nothing is put there but
                     // its copy.
-                    Ok(install) if install.header.kind == Kind::Tombstone => {
-                        return self.finish(Outcome::Deleted);
-                    }
+                    Ok(install) if install.header.kind == Kind::Tombstone => match &self.command {
+                        Command::Forward(forward) if forward.operation == install.header.operation => {
+                            return self.finish(Outcome::Applied(install.header.version));
+                        }
+                        _ if install.header.forward && !self.creates() => At::Judge,
+                        _ => return self.finish(Outcome::Deleted),
+                    },
                     Ok(install) => At::Install(install.into()),
                     Err(_) => return self.finish(Outcome::Unexpected(record)),
                 }
             }
+            (At::Judge, outcome @ Outcome::Forwarded(_)) => return self.finish(outcome),
+            (At::Judge, _) => return self.finish(Outcome::Deleted),
             (At::Fetch, Outcome::Absent) => At::Command(Mode::Checked),
             (At::Fetch, outcome @ (Outcome::Unexpected(_) | Outcome::WrongType)) => match &self.command {
                 Command::Delete(delete) => At::Bury(Delete { upsertable: true, ..delete.clone() }),
@@ -237,6 +246,7 @@ impl Operation {
             At::Source => Send::source(self.look()),
             At::Again => Send::owner(Mode::Settled, self.look()),
             At::Fetch => Send::source(Command::Fetch),
+            At::Judge => Send::source(Command::Recheck),
             At::Install(install) => Send::owner(Mode::Settled, Command::Install(install.clone())),
             At::Release => Send::source(Command::Release),
             At::Bury(delete) => Send::owner(Mode::Checked, Command::Delete(delete.clone())),
@@ -251,6 +261,10 @@ impl Operation {
         }
     }
 
+    fn creates(&self) -> bool {
+        matches!(&self.command, Command::Write(write) if write.condition.creates())
+    }
+
     fn finish(&self, outcome: Outcome) -> Step {
         let Command::Write(write) = &self.command else { return Step::Done(outcome) };
         if !self.lost {
@@ -258,10 +272,11 @@ impl Operation {
         }
         match (write.condition, outcome) {
             // Was it the first copy that the others have built upon, or did it never arrive?
-            (Condition::Version(_), Outcome::Conflict(_) | Outcome::Deleted | Outcome::Absent) => {
-                Step::Indeterminate
-            }
-            (Condition::Absent, Outcome::Exists | Outcome::Deleted) => Step::Indeterminate,
+            (
+                Condition::Version(_),
+                Outcome::Conflict(_) | Outcome::Deleted | Outcome::Forwarded(_) | Outcome::Absent,
+            ) => Step::Indeterminate,
+            (condition, Outcome::Exists | Outcome::Deleted) if condition.creates() => Step::Indeterminate,
             (_, outcome) => Step::Done(outcome),
         }
     }
@@ -272,12 +287,20 @@ fn holds(bytes: &[u8], since: Epoch) -> bool {
     !bytes.is_empty() && Header::decode(bytes).map_or(true, |header| header.stamp >= since)
 }
 
+/// Whether this is a tombstone that forwards, or did once.
+fn forwards(bytes: &[u8]) -> bool {
+    Header::decode(bytes).is_ok_and(|header| header.forward)
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{protocol::Write, record::CodecId};
+    use crate::{
+        protocol::{Forward, Write},
+        record::CodecId,
+    };
 
     const STABLE: Sinces = Sinces::new(Epoch::new(3), None);
     const MOVING: Sinces = Sinces::new(Epoch::new(5), Some(Epoch::new(3)));
@@ -305,6 +328,7 @@ mod tests {
         let header = Header {
             kind,
             pending: false,
+            forward: false,
             codec: CodecId::JSON,
             schema: 0,
             seal: 0,
@@ -559,6 +583,95 @@ mod tests {
             let step = operation.answered(fetched(Kind::Tombstone));
             assert_eq!(step, Step::Done(Outcome::Deleted));
         }
+    }
+
+    /// A stored tombstone that forwards.
+    fn forwarding(operation: u64) -> Vec<u8> {
+        let header = Header::decode(&record(Kind::Tombstone, 5)).unwrap();
+        [&Header { forward: true, operation, ..header }.encode()[..], &[0xff; 30]].concat()
+    }
+
+    fn forward(operation: u64) -> Command {
+        let successor = Bytes::from_static(&[9; 24]);
+        Command::from(Forward { expected: 3, grace: 1, floor: 1, seal: 0, operation, successor })
+    }
+
+    /// Only the node's clock says whether it still does.
+    #[test]
+    fn a_read_of_what_forwards_is_looked_at_once_more() {
+        let found = || Outcome::Record(forwarding(1));
+        for since in [STABLE, MOVING] {
+            for answer in [Outcome::Forwarded(forwarding(1)), found()] {
+                let mut operation = started(since, Command::Read);
+                assert_eq!(operation.answered(found()), to_owner(Mode::Settled, Command::Recheck));
+                assert_eq!(operation.answered(answer.clone()), Step::Done(answer));
+            }
+        }
+        // The same at the source.
+        let mut operation = after(Command::Read, [Outcome::Absent]);
+        assert_eq!(operation.foreseen(found()), None);
+        assert_eq!(operation.answered(found()), Step::Done(found()), "to a recheck it is the answer");
+        let forwarded = Outcome::Forwarded(forwarding(1));
+        for command in [Command::Inspect, Command::Visit] {
+            let decided = after(command.clone(), [Outcome::Absent]).foreseen(forwarded.clone());
+            assert_eq!(decided, Some(Step::Done(forwarded.clone())));
+            assert_eq!(started(STABLE, command).answered(forwarded.clone()), Step::Done(forwarded.clone()));
+        }
+    }
+
+    #[test]
+    fn where_the_source_has_what_forwards_the_source_is_asked_whether_it_does() {
+        let fetched = || Outcome::Fetched { record: forwarding(1), deadline: 50 };
+        let successor = write(Condition::Successor { version: 3, max_deadline: 9 });
+        for command in changes().into_iter().chain([forward(7), successor]) {
+            let mut operation = after(command.clone(), [Outcome::Absent]);
+            let creates = matches!(&command, Command::Write(write) if write.condition.creates());
+            if creates {
+                assert_eq!(operation.answered(fetched()), Step::Done(Outcome::Deleted));
+                continue;
+            }
+            assert_eq!(operation.answered(fetched()), to_source(Command::Recheck));
+            let mut late = operation.clone();
+            assert_eq!(operation.lost(), to_source(Command::Recheck));
+            let forwarded = Outcome::Forwarded(forwarding(1));
+            assert_eq!(operation.answered(forwarded.clone()), Step::Done(forwarded));
+            assert_eq!(late.answered(Outcome::Record(forwarding(1))), Step::Done(Outcome::Deleted));
+        }
+        // It is this very one, whose answer was lost before the token began to move.
+        let fetched = Outcome::Fetched { record: forwarding(7), deadline: 50 };
+        assert_eq!(after(forward(7), [Outcome::Absent]).answered(fetched), Step::Done(Outcome::Applied(2)));
+    }
+
+    #[test]
+    fn a_lost_forward_is_sent_again_and_any_answer_is_certain() {
+        for answer in [
+            DONE,
+            Outcome::Conflict(vec![]),
+            Outcome::Deleted,
+            Outcome::Absent,
+            Outcome::Forwarded(forwarding(1)),
+        ] {
+            let mut operation = started(STABLE, forward(7));
+            assert_eq!(operation.lost(), to_owner(Mode::Settled, forward(7)));
+            assert_eq!(operation.answered(answer.clone()), Step::Done(answer));
+        }
+        // A save cannot tell: it may be what was copied.
+        let mut operation = started(STABLE, write(Condition::Version(3)));
+        operation.lost();
+        assert_eq!(operation.answered(Outcome::Forwarded(forwarding(1))), Step::Indeterminate);
+        let successor = || write(Condition::Successor { version: 3, max_deadline: 9 });
+        for answer in [Outcome::Exists, Outcome::Deleted] {
+            let mut operation = started(STABLE, successor());
+            operation.lost();
+            assert_eq!(operation.answered(answer), Step::Indeterminate);
+        }
+        let mut operation = started(STABLE, successor());
+        operation.lost();
+        assert_eq!(
+            operation.restart(MOVING),
+            Step::Indeterminate,
+            "a node may have lost its memory in between"
+        );
     }
 
     #[test]

@@ -139,6 +139,7 @@ mod tests {
         let header = Header {
             kind,
             pending: false,
+            forward: false,
             codec: CodecId::JSON,
             schema: 0,
             seal: 0,
@@ -179,6 +180,20 @@ mod tests {
     fn a_tombstone_stays_where_it_was() {
         let done = Transferred { moved: true, tombstone: true, garbage: None };
         assert_eq!(after([fetched(Kind::Tombstone)]).answered(DONE), TransferStep::Done(done));
+    }
+
+    /// It says where its session goes on, which whoever asks the owner has to be told.
+    #[test]
+    fn a_tombstone_that_forwards_goes_with_what_it_says() {
+        let Outcome::Fetched { mut record, deadline } = fetched(Kind::Tombstone) else { unreachable!() };
+        record[2] = 2;
+        record.extend([7; 30]);
+        let transfer = after([Outcome::Fetched { record, deadline }]);
+        let Send { command: Command::Install(install), .. } = transfer.message() else {
+            panic!("no install")
+        };
+        let header = install.header(Epoch::new(9));
+        assert!(header.forward && !header.pending && install.payload[..] == [7; 30]);
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub type Version = u64;
 pub enum Kind {
     /// A session; the payload is its value.
     Live,
-    /// A session that was logged out. Terminal: it beats every version. No payload.
+    /// A session that was logged out, or goes on under another id. Terminal: it beats every version. No payload, but
+    /// for what a [forwarding](Header::forward) one says.
     Tombstone,
 }
 
@@ -49,7 +50,7 @@ impl Kind {
 /// |---|---|---|
 /// | 0 | format version | client |
 /// | 1 | kind: `L`, `T` | client |
-/// | 2 | flags: 1 = PENDING | client |
+/// | 2 | flags: 1 = PENDING, 2 = FORWARD | client |
 /// | 3 | codec | client |
 /// | 4..6 | schema version of the value | client |
 /// | 6..8 | sealing key, 0 = not sealed | client |
@@ -68,6 +69,9 @@ pub struct Header {
     /// A copy of another node's record that may still be live there, so nobody may change this one before it is
     /// released there. Means nothing on a tombstone, and nothing where no source is.
     pub pending: bool,
+    /// The session goes on under another id; the payload says where, and until when this one is good for it. Only
+    /// tombstones have it.
+    pub forward: bool,
     /// How the payload is encoded.
     pub codec: CodecId,
     /// Version of the value's type, 0 where the application keeps none.
@@ -100,8 +104,8 @@ pub enum RecordError {
     /// Neither `L` nor `T`.
     #[error("the record has kind {0:#04x}, which does not exist")]
     Kind(u8),
-    /// A flag that this format does not have.
-    #[error("the record has flags {0:#04x}, of which some do not exist")]
+    /// A flag that this format, or a record of this kind, does not have.
+    #[error("the record has flags {0:#04x}, which a record of its kind does not have")]
     Flags(u8),
     /// Version or deadline beyond what a node can have written.
     #[error("the record's version is beyond 2^53")]
@@ -109,6 +113,7 @@ pub enum RecordError {
 }
 
 const PENDING: u8 = 1;
+const FORWARD: u8 = 2;
 
 impl Header {
     /// Bytes of a header.
@@ -130,7 +135,7 @@ impl Header {
         let mut bytes = [0; Header::CLIENT_LEN];
         bytes[0] = FORMAT_VERSION;
         bytes[1] = self.kind.code();
-        bytes[2] = if self.pending { PENDING } else { 0 };
+        bytes[2] = if self.pending { PENDING } else { 0 } | if self.forward { FORWARD } else { 0 };
         bytes[3] = self.codec.get();
         bytes[4..6].copy_from_slice(&self.schema.to_be_bytes());
         bytes[6..8].copy_from_slice(&self.seal.to_be_bytes());
@@ -155,13 +160,17 @@ impl Header {
         let Some(bytes) = bytes.first_chunk::<{ Header::LEN }>() else {
             return Err(RecordError::Truncated(bytes.len()));
         };
+        let kind = Kind::from_code(bytes[1]).ok_or(RecordError::Kind(bytes[1]))?;
+        let (pending, forward) = match (bytes[2], kind) {
+            (0, _) => (false, false),
+            (PENDING, _) => (true, false),
+            (FORWARD, Kind::Tombstone) => (false, true),
+            (flags, _) => return Err(RecordError::Flags(flags)),
+        };
         let header = Header {
-            kind: Kind::from_code(bytes[1]).ok_or(RecordError::Kind(bytes[1]))?,
-            pending: match bytes[2] {
-                0 => false,
-                PENDING => true,
-                flags => return Err(RecordError::Flags(flags)),
-            },
+            kind,
+            pending,
+            forward,
             codec: CodecId::new(bytes[3]),
             schema: big_endian(&bytes[4..6]) as u16,
             seal: big_endian(&bytes[6..8]) as u16,
@@ -183,7 +192,7 @@ impl Header {
 pub struct Record<'a> {
     /// The envelope.
     pub header: Header,
-    /// The encoded session; empty unless the record is live.
+    /// The encoded session. Of a tombstone nothing, or where the session goes on.
     pub payload: &'a [u8],
 }
 
@@ -195,6 +204,14 @@ impl<'a> Record<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Record<'a>, RecordError> {
         let header = Header::decode(bytes)?;
         Ok(Record { header, payload: &bytes[Header::LEN..] })
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Of a tombstone that forwards: until when its id is good for the session, and what says where that goes on.
+    pub(crate) fn forward(&self) -> Option<(Millis, &'a [u8])> {
+        let (until, successor) = self.payload.split_first_chunk::<6>().filter(|_| self.header.forward)?;
+        Some((big_endian(until), successor))
     }
 }
 
@@ -224,6 +241,7 @@ mod tests {
         Header {
             kind: Kind::Live,
             pending: false,
+            forward: false,
             codec: CodecId::BINCODE,
             schema: 0x0102,
             seal: 0x0304,
@@ -241,6 +259,28 @@ mod tests {
         expected.extend(b"\x00\x01\x8b\xcf\xe5\x68\x00\x01\xa3\x18\x5c\x50\x00");
         assert_eq!(header().encode().as_slice(), expected);
         assert_eq!(Header::decode(&expected), Ok(header()));
+    }
+
+    #[test]
+    fn golden_bytes_of_a_forward() {
+        let forward =
+            Header { kind: Kind::Tombstone, forward: true, codec: CodecId::new(0), schema: 0, ..header() };
+        let mut bytes = b"\x01T\x02\x00\x00\x00\x03\x04\x00\x00\x00\x00\x05\x06".to_vec();
+        bytes.extend(&header().encode()[14..]);
+        assert_eq!(forward.encode().as_slice(), bytes);
+        assert_eq!(Header::decode(&bytes), Ok(forward));
+        bytes.extend(b"\x01\x8b\xcf\xe5\x68\x07where it goes on");
+        let record = Record::decode(&bytes).unwrap();
+        assert_eq!(record.forward(), Some((1_700_000_000_007, &b"where it goes on"[..])));
+        for short in Header::LEN..Header::LEN + 6 {
+            assert_eq!(Record::decode(&bytes[..short]).unwrap().forward(), None);
+        }
+        bytes[2] = 0;
+        assert_eq!(Record::decode(&bytes).unwrap().forward(), None);
+        for (kind, flags) in [(b'L', 2), (b'L', 3), (b'T', 3), (b'T', 4)] {
+            bytes[1..3].copy_from_slice(&[kind, flags]);
+            assert_eq!(Header::decode(&bytes), Err(RecordError::Flags(flags)));
+        }
     }
 
     #[test]

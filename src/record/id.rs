@@ -126,6 +126,14 @@ impl SessionId {
         matches!(self.0, Form::Foreign(_))
     }
 
+    /// The routing tag of a generated id.
+    pub(crate) fn tag(&self) -> Option<[u8; TAG]> {
+        match &self.0 {
+            Form::Generated(bytes) => bytes.first_chunk().copied(),
+            Form::Foreign(_) => None,
+        }
+    }
+
     /// Where the session stands on the circle: the hash of the tag, which is no secret.
     pub fn token(&self) -> Token {
         match &self.0 {

@@ -9,7 +9,8 @@ use super::{RingSecret, SessionId};
 use crate::ring::Token;
 
 const PREFIX: usize = 6;
-const LEN: usize = 30;
+const DIGEST: usize = 16;
+const LEN: usize = PREFIX + 8 + DIGEST;
 
 /// The key of one record, 30 bytes of binary:
 ///
@@ -50,6 +51,23 @@ impl Key {
     /// Digest of ring and namespace, the first 6 bytes.
     pub fn prefix(&self) -> &[u8] {
         &self.0[..PREFIX]
+    }
+
+    /// Token and digest: what makes this key another one than all others of its namespace.
+    pub(crate) fn place(&self) -> &[u8] {
+        &self.0[PREFIX..]
+    }
+
+    /// The digest of the id.
+    pub(crate) fn digest(&self) -> [u8; DIGEST] {
+        let mut digest = [0; DIGEST];
+        digest.copy_from_slice(&self.0[PREFIX + 8..]);
+        digest
+    }
+
+    /// The key of the same namespace with this [`place`](Key::place); `None` if it is none.
+    pub(crate) fn beside(&self, place: &[u8]) -> Option<Key> {
+        Key::parse(&[self.prefix(), place].concat())
     }
 
     /// The key as it is sent.
@@ -104,12 +122,15 @@ impl Keyspace {
 
     /// The same in a ring that has a secret: nobody makes the keys without it, and keys of two secrets never meet.
     pub fn with_secret(ring: &str, namespace: &str, secret: Option<&RingSecret>) -> Keyspace {
-        let names = digest_of_names(ring, namespace);
+        Keyspace::of_names(ring, &digest_of_names(ring, namespace), secret)
+    }
+
+    pub(super) fn of_names(ring: &str, names: &[u8; 32], secret: Option<&RingSecret>) -> Keyspace {
         let mut prefix = [0; PREFIX];
         prefix[..3].copy_from_slice(&Key::ring_prefix(ring));
         prefix[3..].copy_from_slice(&names[..3]);
         let mut block = [0; 64];
-        block[..32].copy_from_slice(&names);
+        block[..32].copy_from_slice(names);
         block[32..].copy_from_slice(b"sessionring id digest, version 1");
         let seeded = match secret {
             None => Seeded::Plain(Sha256::new_with_prefix(block)),
@@ -120,22 +141,37 @@ impl Keyspace {
 
     /// The key of `id`.
     pub fn key(&self, id: &SessionId) -> Key {
-        let form = [u8::from(id.is_foreign())];
-        let (token, digest): (_, [u8; 32]) = match &self.seeded {
-            Seeded::Plain(hash) => {
-                let hash = hash.clone().chain_update(form).chain_update(id.as_bytes());
-                (id.token(), hash.finalize().into())
-            }
-            Seeded::Secret(secret, hmac) => {
-                let hmac = hmac.clone().chain_update(form).chain_update(id.as_bytes());
-                (secret.token(id), hmac.finalize().into_bytes().into())
-            }
+        let token = match &self.seeded {
+            Seeded::Plain(_) => id.token(),
+            Seeded::Secret(secret, _) => secret.token(id),
         };
+        let digest = self.digest(u8::from(id.is_foreign()), id.as_bytes());
+        let mut short = [0; DIGEST];
+        short.copy_from_slice(&digest[..DIGEST]);
+        self.at(token, short)
+    }
+
+    /// The key with this digest of an id that has this tag.
+    pub(crate) fn under(&self, tag: [u8; 8], digest: [u8; DIGEST]) -> Key {
+        self.at(Token::of(&tag), digest)
+    }
+
+    pub(super) fn at(&self, token: Token, digest: [u8; DIGEST]) -> Key {
         let mut key = [0; LEN];
         key[..PREFIX].copy_from_slice(&self.prefix);
         key[PREFIX..PREFIX + 8].copy_from_slice(&token.get().to_be_bytes());
-        key[PREFIX + 8..].copy_from_slice(&digest[..16]);
+        key[PREFIX + 8..].copy_from_slice(&digest);
         Key(key)
+    }
+
+    /// The digest of something of this form.
+    pub(super) fn digest(&self, form: u8, bytes: &[u8]) -> [u8; 32] {
+        match &self.seeded {
+            Seeded::Plain(hash) => hash.clone().chain_update([form]).chain_update(bytes).finalize().into(),
+            Seeded::Secret(_, hmac) => {
+                hmac.clone().chain_update([form]).chain_update(bytes).finalize().into_bytes().into()
+            }
+        }
     }
 
     /// What every key of this namespace begins with.

@@ -203,6 +203,7 @@ mod tests {
         Header {
             kind: Kind::Live,
             pending: false,
+            forward: false,
             codec: CodecId::JSON,
             schema: 0x0102,
             seal: 0x0304,

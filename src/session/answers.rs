@@ -183,7 +183,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 
     /// What stands under the key is no session.
-    fn unexpected(&self, key: &Key, outcome: Outcome) -> Error {
+    pub(super) fn unexpected(&self, key: &Key, outcome: Outcome) -> Error {
         match outcome {
             Outcome::WrongType => self.corrupt(key, "another Redis type than a string is stored".into()),
             Outcome::Unexpected(first) => match Header::decode(&first) {
@@ -194,7 +194,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         }
     }
 
-    fn not_a_record(&self, key: &Key, error: RecordError) -> Error {
+    pub(super) fn not_a_record(&self, key: &Key, error: RecordError) -> Error {
         match error {
             RecordError::NewerFormat(_) => {
                 let message = format!("{error}; upgrade this application ({key:?})");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Sessions, lifetime::milliseconds};
+use super::Sessions;
 use crate::{
     error::{Error, ErrorKind, Result},
     protocol::{Command, Condition, Delete, Outcome, Write},
@@ -13,7 +13,7 @@ use crate::{
 
 /// How long a log-out is remembered beyond the session's remaining idle time: longer than any request can be
 /// under way.
-const TOMBSTONE_FLOOR: Duration = Duration::from_secs(15 * 60);
+pub(super) const TOMBSTONE_FLOOR: Duration = Duration::from_secs(15 * 60);
 
 impl<T: Send + Sync + 'static> Sessions<T> {
     pub(super) fn write(&self, key: &Key, condition: Condition, value: &T) -> Result<Command> {
@@ -72,13 +72,21 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     }
 
     pub(super) fn delete_command(&self, id: &SessionId) -> Command {
-        let floor = TOMBSTONE_FLOOR + self.ring.max_clock_skew();
-        Command::Delete(Delete {
-            floor: milliseconds(floor),
+        Command::Delete(self.log_out(self.upserts(id)))
+    }
+
+    /// The log-out of a session whose key is at hand.
+    pub(super) fn end_command(&self) -> Command {
+        Command::Delete(self.log_out(false))
+    }
+
+    fn log_out(&self, upsertable: bool) -> Delete {
+        Delete {
+            floor: self.tombstone_floor(),
             absolute: self.options.lifetime.absolute_ms(),
-            upsertable: self.upserts(id),
+            upsertable,
             operation: self.ring.next_operation(),
-        })
+        }
     }
 
     /// The write that replaces what was seen by what `change` makes of it.

@@ -57,6 +57,9 @@ pub struct Lifetime {
 /// Deadlines are 48-bit milliseconds since 1970; this leaves them room until the year 9000.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
+/// As long as anything lives.
+pub(super) const LONGEST_MS: Millis = LONGEST.as_millis() as Millis;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 

@@ -20,7 +20,7 @@ use crate::{
 /// Reads and changes go to the value inside. Nothing is stored before [`Sessions::save`].
 pub struct Session<T> {
     id: SessionId,
-    seen: Seen<T>,
+    pub(super) seen: Seen<T>,
 }
 
 impl<T> Session<T> {
@@ -148,9 +148,10 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// # Errors
     /// Those of [`get`](Sessions::get).
     pub async fn load(&self, id: &SessionId) -> Result<Option<Session<T>>> {
-        let key = self.keyspace.key(id);
-        let outcome = self.ring.execute(key, Command::Read).await?;
-        self.in_hand(id, &key, outcome)
+        match self.execute(id, |_| Ok(Command::Read)).await {
+            Ok((key, outcome)) => self.in_hand(id, &key, outcome),
+            Err(error) => self.or_reset(Err(error)),
+        }
     }
 
     /// Writes a loaded session back if nobody else has written since, and slides its idle deadline. Then it can be changed
@@ -161,8 +162,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`is_exists`](Error::is_exists). [`is_indeterminate`](Error::is_indeterminate) is rarer than with `set`: a save
     /// that was lost is sent again.
     pub async fn save(&self, session: &mut Session<T>) -> Result<(), SaveError<T>> {
-        let (key, command) = self.save_command(session)?;
-        let outcome = self.ring.execute(key, command).await?;
+        let (key, outcome) = self.execute(&session.id, |key| self.write_back(key, &session.seen)).await?;
         self.expect_saved(session, &key, outcome)
     }
 

@@ -35,7 +35,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             let key = self.keyspace.key(id.as_ref().map_err(Clone::clone)?);
             Ok((key, self.write(&key, Condition::Absent, value)?))
         });
-        let results = self.run_many(commands.collect()).await;
+        let results = self.execute_all(commands.collect()).await;
         results
             .into_iter()
             .zip(ids)
@@ -53,7 +53,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             let key = self.keyspace.key(id);
             Ok((key, self.write(&key, Condition::Absent, value)?))
         });
-        let results = self.run_many(commands.collect()).await;
+        let create = |i: usize, key: &Key| self.write(key, Condition::Absent, &sessions[i].1);
+        let results = self.run_many(commands.collect(), create).await;
         results
             .into_iter()
             .map(|result| result.and_then(|(key, outcome)| self.expect_created(&key, outcome)))
@@ -62,15 +63,19 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     /// [`get`](Sessions::get) for many.
     pub async fn get_many(&self, ids: &[SessionId]) -> Vec<Result<Option<T>>> {
-        let read = |(key, outcome): (Key, Result<Outcome>)| self.read(&key, outcome?);
-        self.run_same(ids, Command::Read).await.map(read).collect()
+        let read = |read: Result<(Key, Outcome)>| {
+            self.or_reset(read.and_then(|(key, outcome)| self.read(&key, outcome)))
+        };
+        self.run_same(ids, Command::Read).await.into_iter().map(read).collect()
     }
 
     /// [`set`](Sessions::set) for many.
     pub async fn set_many(&self, sessions: &[(SessionId, T)]) -> Vec<Result<()>> {
-        let commands = sessions.iter();
-        let write = |id, value| move |key: &Key| self.write(key, self.set_condition(id), value);
-        self.apply_many(commands.map(|(id, value)| (id, write(id, value)))).await
+        let write = |i: usize, key: &Key| {
+            let (id, value) = &sessions[i];
+            self.write(key, self.set_condition(id), value)
+        };
+        self.apply_many(sessions.iter().map(|(id, _)| id), write).await
     }
 
     /// [`update`](Sessions::update) for many; `change` is told which of the ids it is working on.
@@ -81,10 +86,10 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     {
         let deadline = Instant::now() + self.ring.request_timeout();
         let mut answers: Vec<Option<Result<R>>> = ids.iter().map(|_| None).collect();
-        let seen = self.run_same(ids, Command::Read).await.map(|(key, outcome)| Ok((key, outcome?)));
-        let mut open: Vec<(usize, Result<(Key, Outcome)>)> = seen.enumerate().collect();
+        let seen = self.run_same(ids, Command::Read).await;
+        let mut open: Vec<(usize, Result<(Key, Outcome)>)> = seen.into_iter().enumerate().collect();
         for attempt in 0..UPDATE_ATTEMPTS {
-            let (mut tried, mut commands) = (Vec::new(), Vec::new());
+            let (mut tried, mut commands, mut moved) = (Vec::new(), Vec::new(), Vec::new());
             for (i, seen) in open.drain(..) {
                 let changed = seen.and_then(|(key, seen)| {
                     let mut change = |value: &mut T| change(&ids[i], value);
@@ -98,11 +103,15 @@ impl<T: Send + Sync + 'static> Sessions<T> {
                     Err(error) => answers[i] = Some(Err(error)),
                 }
             }
-            for ((i, answer), result) in tried.into_iter().zip(self.run_many(commands).await) {
+            for ((i, answer), result) in tried.into_iter().zip(self.execute_all(commands).await) {
                 match result {
                     Ok((key, Outcome::Conflict(record))) => {
                         open.push((i, Ok((key, Outcome::Record(record)))))
                     }
+                    Ok((key, Outcome::Forwarded(record))) => match self.successor(&key, &record) {
+                        Ok(key) => moved.push((i, key)),
+                        Err(error) => answers[i] = Some(Err(error)),
+                    },
                     result => {
                         answers[i] = Some(
                             result
@@ -111,6 +120,11 @@ impl<T: Send + Sync + 'static> Sessions<T> {
                         );
                     }
                 }
+            }
+            if !moved.is_empty() {
+                let reads = moved.iter().map(|(_, key)| Ok((*key, Command::Read))).collect();
+                let seen = self.run_many(reads, |_, _| Ok(Command::Read)).await;
+                open.extend(moved.into_iter().map(|(i, _)| i).zip(seen));
             }
             if open.is_empty() || Instant::now() >= deadline {
                 break;
@@ -143,14 +157,18 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// ```
     pub async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Session<T>>>> {
         let read = self.run_same(ids, Command::Read).await;
-        ids.iter().zip(read).map(|(id, (key, outcome))| self.in_hand(id, &key, outcome?)).collect()
+        let in_hand = |(id, read): (&SessionId, Result<(Key, Outcome)>)| {
+            read.and_then(|(key, outcome)| self.in_hand(id, &key, outcome))
+        };
+        ids.iter().zip(read).map(in_hand).collect()
     }
 
     /// [`save`](Sessions::save) for many: what others have changed meanwhile is a [`SaveError::Conflict`] of its own, and
     /// the rest is saved.
     pub async fn save_many(&self, sessions: &mut [Session<T>]) -> Vec<Result<(), SaveError<T>>> {
         let commands = sessions.iter().map(|session| self.save_command(session)).collect();
-        let results = self.run_many(commands).await;
+        let again = |i: usize, key: &Key| self.write_back(key, &sessions[i].seen);
+        let results = self.run_many(commands, again).await;
         sessions
             .iter_mut()
             .zip(results)
@@ -163,13 +181,13 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     /// [`touch`](Sessions::touch) for many.
     pub async fn touch_many(&self, ids: &[SessionId]) -> Vec<Result<()>> {
-        self.apply_many(ids.iter().map(|id| (id, |_: &Key| Ok(self.touch_command())))).await
+        self.apply_many(ids.iter(), |_, _| Ok(self.touch_command())).await
     }
 
     /// [`delete`](Sessions::delete) for many.
     pub async fn delete_many(&self, ids: &[SessionId]) -> Vec<Result<()>> {
         let commands = ids.iter().map(|id| Ok((self.keyspace.key(id), self.delete_command(id))));
-        let results = self.run_many(commands.collect()).await;
+        let results = self.run_many(commands.collect(), |i, _| Ok(self.delete_command(&ids[i]))).await;
         results
             .into_iter()
             .map(|result| result.and_then(|(key, outcome)| self.expect_deleted(&key, outcome)))
@@ -184,38 +202,50 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     /// [`remaining`](Sessions::remaining) for many.
     pub async fn remaining_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Duration>>> {
-        let inspected = self.run_same(ids, Command::Inspect).await;
-        inspected.map(|(key, outcome)| self.expect_inspected(&key, outcome?)).collect()
+        let inspected = self.run_same(ids, Command::Inspect).await.into_iter();
+        inspected
+            .map(|inspected| inspected.and_then(|(key, outcome)| self.expect_inspected(&key, outcome)))
+            .collect()
     }
 
     /// Runs one command on many sessions.
-    pub(super) async fn run_same(
-        &self,
-        ids: &[SessionId],
-        command: Command,
-    ) -> impl Iterator<Item = (Key, Result<Outcome>)> + use<T> {
+    pub(super) async fn run_same(&self, ids: &[SessionId], command: Command) -> Vec<Result<(Key, Outcome)>> {
         let commands: Vec<_> = ids.iter().map(|id| (self.keyspace.key(id), command.clone())).collect();
         let outcomes = self.ring.execute_many(&commands).await;
-        commands.into_iter().map(|(key, _)| key).zip(outcomes)
+        let keys = commands.into_iter().map(|(key, _)| key);
+        let executed = keys.zip(outcomes).map(|(key, outcome)| Ok((key, outcome?))).collect();
+        self.follow_many(executed, |_, _| Ok(command.clone())).await
     }
 
     async fn apply_many<'a>(
         &self,
-        commands: impl Iterator<Item = (&'a SessionId, impl FnOnce(&Key) -> Result<Command>)>,
+        ids: impl Iterator<Item = &'a SessionId>,
+        mut command: impl FnMut(usize, &Key) -> Result<Command> + Send,
     ) -> Vec<Result<()>> {
-        let commands = commands.map(|(id, command)| {
+        let commands = ids.enumerate().map(|(i, id)| {
             let key = self.keyspace.key(id);
-            Ok((key, command(&key)?))
+            Ok((key, command(i, &key)?))
         });
-        let results = self.run_many(commands.collect()).await;
+        let commands = commands.collect();
+        let results = self.run_many(commands, command).await;
         results
             .into_iter()
             .map(|result| result.and_then(|(key, outcome)| self.expect_applied(&key, outcome)).map(drop))
             .collect()
     }
 
-    /// Runs those that are commands; those that are errors already stay where they are.
-    async fn run_many(&self, commands: Vec<Result<(Key, Command)>>) -> Vec<Result<(Key, Outcome)>> {
+    /// Runs those that are commands; those that are errors already stay where they are. What was forwarded is run again, as
+    /// `command` makes it for the other key.
+    pub(super) async fn run_many(
+        &self,
+        commands: Vec<Result<(Key, Command)>>,
+        command: impl FnMut(usize, &Key) -> Result<Command> + Send,
+    ) -> Vec<Result<(Key, Outcome)>> {
+        let executed = self.execute_all(commands).await;
+        self.follow_many(executed, command).await
+    }
+
+    async fn execute_all(&self, commands: Vec<Result<(Key, Command)>>) -> Vec<Result<(Key, Outcome)>> {
         let mut good = Vec::with_capacity(commands.len());
         let places: Vec<Result<Key>> = commands
             .into_iter()

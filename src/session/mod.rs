@@ -7,6 +7,10 @@
 //! - `visit`: reading that slides
 //! - [`Listing`]: all sessions of a namespace
 //! - `events`: what happens to sessions, told
+//! - `principals`: all sessions of one user
+//! - [`BoundSession`]: one of them
+//! - `rotate`: another id for a session
+//! - `follow`: from an id to where its session is
 //! - `commands`: from calls to commands
 //! - `answers`: from outcomes to answers
 //! - `seen`: what is read in order to be written back
@@ -14,13 +18,17 @@
 //! - `sealing`: between codec and record
 
 mod answers;
+mod bound;
 mod commands;
 mod corrupt;
 mod events;
+mod follow;
 mod lifetime;
 mod listing;
 mod loaded;
 mod many;
+mod principals;
+mod rotate;
 mod sealing;
 mod seen;
 mod visit;
@@ -32,6 +40,7 @@ use tokio::time::{Instant, sleep};
 
 use self::sealing::Sealing;
 pub use self::{
+    bound::{BoundSession, SessionHandle},
     corrupt::OnCorrupt,
     lifetime::Lifetime,
     listing::{Count, ListedSession, Listing, NodeCount, Page},
@@ -43,7 +52,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
     protocol::{Command, Condition, Outcome},
     record::{
-        Bincode, Codec, CodecId, IdError, Key, Keyspace, SessionData, SessionId, Upgrades, Version, built_in,
+        Bincode, Codec, CodecId, IdError, Key, Keyspace, Principals, SessionData, SessionId, Upgrades,
+        Version, built_in,
     },
 };
 
@@ -85,6 +95,7 @@ pub struct Sessions<T: 'static> {
     ring: SessionRing,
     namespace: Arc<str>,
     keyspace: Arc<Keyspace>,
+    principals: Arc<Principals>,
     options: Arc<Options<T>>,
 }
 
@@ -102,6 +113,7 @@ struct Options<T: 'static> {
     sealing: Option<Sealing>,
     upsert_foreign: bool,
     slide_after: f64,
+    rotation_grace: Duration,
 }
 
 impl SessionRing {
@@ -114,6 +126,7 @@ impl SessionRing {
         Sessions {
             namespace: namespace.into(),
             keyspace: Arc::new(self.keyspace(namespace)),
+            principals: Arc::new(self.principals(namespace)),
             ring: self.clone(),
             options: Arc::new(Options {
                 lifetime: Lifetime::default(),
@@ -127,6 +140,7 @@ impl SessionRing {
                 sealing: None,
                 upsert_foreign: false,
                 slide_after: 0.1,
+                rotation_grace: Duration::from_secs(5),
             }),
         }
     }
@@ -208,8 +222,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// Those of [`create`](Sessions::create), and [`is_exists`](Error::is_exists),
     /// [`is_deleted`](Error::is_deleted): the id was logged out and is used up.
     pub async fn create_with_id(&self, id: &SessionId, value: &T) -> Result<()> {
-        let key = self.keyspace.key(id);
-        let outcome = self.ring.execute(key, self.write(&key, Condition::Absent, value)?).await?;
+        let (key, outcome) = self.execute(id, |key| self.write(key, Condition::Absent, value)).await?;
         self.expect_created(&key, outcome)
     }
 
@@ -220,9 +233,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`is_corrupt`](Error::is_corrupt), [`is_too_large`](Error::is_too_large),
     /// [`is_upgrade_required`](Error::is_upgrade_required): something is there that this application cannot read.
     pub async fn get(&self, id: &SessionId) -> Result<Option<T>> {
-        let key = self.keyspace.key(id);
-        let outcome = self.ring.execute(key, Command::Read).await?;
-        self.read(&key, outcome)
+        let read = self.execute(id, |_| Ok(Command::Read)).await;
+        self.or_reset(read.and_then(|(key, outcome)| self.read(&key, outcome)))
     }
 
     /// Replaces a live session, whoever wrote it last, and slides its idle deadline. It never brings a session
@@ -236,8 +248,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`is_indeterminate`](Error::is_indeterminate): sent, but no answer came. It is not sent again, since that
     /// could bury a newer write.
     pub async fn set(&self, id: &SessionId, value: &T) -> Result<()> {
-        let key = self.keyspace.key(id);
-        self.run(&key, self.write(&key, self.set_condition(id), value)?).await.map(drop)
+        let condition = self.set_condition(id);
+        self.run(id, |key| self.write(key, condition, value)).await.map(drop)
     }
 
     /// Reads a session, lets `change` change it, and writes it back if nobody else wrote meanwhile; otherwise
@@ -252,13 +264,16 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         F: FnMut(&mut T) -> R + Send,
         R: Send,
     {
-        let key = self.keyspace.key(id);
         let deadline = Instant::now() + self.ring.request_timeout();
-        let mut seen = self.ring.execute(key, Command::Read).await?;
+        let (mut key, mut seen) = self.execute(id, |_| Ok(Command::Read)).await?;
         for attempt in 0..UPDATE_ATTEMPTS {
             let (command, answer) = self.change(&key, seen, &mut change)?;
             match self.ring.execute(key, command).await? {
                 Outcome::Conflict(record) => seen = Outcome::Record(record),
+                Outcome::Forwarded(record) => {
+                    let next = self.successor(&key, &record)?;
+                    (key, seen) = self.execute_at(next, |_| Ok(Command::Read)).await?;
+                }
                 outcome => return self.expect_applied(&key, outcome).map(|_| answer),
             }
             if Instant::now() >= deadline {
@@ -276,10 +291,10 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`is_not_found`](Error::is_not_found), [`is_deleted`](Error::is_deleted),
     /// [`is_unavailable`](Error::is_unavailable), [`is_indeterminate`](Error::is_indeterminate).
     pub async fn touch(&self, id: &SessionId) -> Result<()> {
-        self.run(&self.keyspace.key(id), self.touch_command()).await.map(drop)
+        self.run(id, |_| Ok(self.touch_command())).await.map(drop)
     }
 
-    /// Logs out, for good: once this has answered `Ok`, no `set`, `update` or `touch` that is or ever was under way
+    /// Logs out, for good, through whatever id [still works](Sessions::rotate): once this has answered `Ok`, no `set`, `update` or `touch` that is or ever was under way
     /// brings the session back. Works on a node that is out of memory. A session that is not there is fine too.
     ///
     /// # Errors
@@ -287,8 +302,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// [`is_indeterminate`](Error::is_indeterminate): try again, it does no harm.
     /// [`is_full`](Error::is_full): only when the node cannot save to its disk.
     pub async fn delete(&self, id: &SessionId) -> Result<()> {
-        let key = self.keyspace.key(id);
-        let outcome = self.ring.execute(key, self.delete_command(id)).await?;
+        let (key, outcome) = self.execute(id, |_| Ok(self.delete_command(id))).await?;
         self.expect_deleted(&key, outcome)
     }
 
@@ -305,14 +319,17 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// # Errors
     /// Those of [`exists`](Sessions::exists).
     pub async fn remaining(&self, id: &SessionId) -> Result<Option<Duration>> {
-        let key = self.keyspace.key(id);
-        let outcome = self.ring.execute(key, Command::Inspect).await?;
+        let (key, outcome) = self.execute(id, |_| Ok(Command::Inspect)).await?;
         self.expect_inspected(&key, outcome)
     }
 
-    async fn run(&self, key: &Key, command: Command) -> Result<Version> {
-        let outcome = self.ring.execute(*key, command).await?;
-        self.expect_applied(key, outcome)
+    async fn run(
+        &self,
+        id: &SessionId,
+        command: impl FnMut(&Key) -> Result<Command> + Send,
+    ) -> Result<Version> {
+        let (key, outcome) = self.execute(id, command).await?;
+        self.expect_applied(&key, outcome)
     }
 }
 
@@ -321,6 +338,14 @@ fn new_id() -> Result<SessionId> {
         let message = error.to_string();
         Error::with_source(ErrorKind::Configuration, message, error)
     })
+}
+
+/// An id of this tag, with a fresh secret.
+fn id_under(tag: [u8; 8]) -> Result<SessionId> {
+    let (mut bytes, secret) = ([0; 24], entropy::secret()?);
+    bytes[..8].copy_from_slice(&tag);
+    bytes[8..].copy_from_slice(&secret);
+    Ok(SessionId::from_bytes(bytes))
 }
 
 /// The first losers of a race try again at once: what they need came with the refusal. Those who keep losing
@@ -350,6 +375,7 @@ impl<T: 'static> Clone for Sessions<T> {
             ring: self.ring.clone(),
             namespace: self.namespace.clone(),
             keyspace: self.keyspace.clone(),
+            principals: self.principals.clone(),
             options: self.options.clone(),
         }
     }

@@ -2,11 +2,13 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use bytes::Bytes;
+
 use super::Sessions;
 use crate::{
     error::{Error, ErrorKind, Result},
-    protocol::Write,
-    record::{Key, NONCE, Record, SealingKeys, Unopened},
+    protocol::{Forward, Write},
+    record::{Header, Key, NONCE, Record, SealingKeys, Unopened},
     topology::Epoch,
 };
 
@@ -64,17 +66,18 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// Seals what is about to be written under `key`, if this application seals.
     pub(super) fn sealed(&self, key: &Key, mut write: Write) -> Result<Write> {
         let Some(Sealing { keys, seals: true }) = &self.options.sealing else { return Ok(write) };
-        let mut nonce = [0; NONCE];
-        getrandom::fill(&mut nonce).map_err(|error| {
-            Error::configuration(format!("the operating system gave no random bytes: {error}"))
-        })?;
         write.seal = keys.number();
-        // Version, deadline and epoch are not known yet, and not bound.
-        let header = write.header(0, 0, Epoch::new(0));
-        let sealed = keys.seal(key, &header, nonce, &write.payload);
-        let too_long = || Error::new(ErrorKind::Encode, "the session is too long to be sealed");
-        write.payload = sealed.ok_or_else(too_long)?.into();
+        write.payload = seal(keys, key, &write.header(0, 0, UNKNOWN), &write.payload)?;
         Ok(write)
+    }
+
+    /// The same for where a session goes on: otherwise whoever can write to a node could lead his own id to the session of
+    /// somebody else.
+    pub(super) fn sealed_forward(&self, key: &Key, mut forward: Forward) -> Result<Forward> {
+        let Some(Sealing { keys, seals: true }) = &self.options.sealing else { return Ok(forward) };
+        forward.seal = keys.number();
+        forward.successor = seal(keys, key, &forward.header(0, 0, UNKNOWN), &forward.successor)?;
+        Ok(forward)
     }
 
     /// The encoded session of a record.
@@ -108,4 +111,17 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             }
         }
     }
+}
+
+/// Version, deadline and epoch are not known when a payload is sealed, and not bound.
+const UNKNOWN: Epoch = Epoch::new(0);
+
+fn seal(keys: &SealingKeys, key: &Key, header: &Header, payload: &[u8]) -> Result<Bytes> {
+    let mut nonce = [0; NONCE];
+    getrandom::fill(&mut nonce).map_err(|error| {
+        Error::configuration(format!("the operating system gave no random bytes: {error}"))
+    })?;
+    let sealed = keys.seal(key, header, nonce, payload);
+    let too_long = || Error::new(ErrorKind::Encode, "the session is too long to be sealed");
+    sealed.map(Bytes::from).ok_or_else(too_long)
 }

@@ -50,10 +50,13 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// # Errors
     /// Those of [`get`](Sessions::get).
     pub async fn visit(&self, id: &SessionId) -> Result<Option<T>> {
-        let key = self.keyspace.key(id);
-        let visited = self.visited(&key, self.ring.execute(key, Command::Visit).await?)?;
+        let (key, outcome) = match self.execute(id, |_| Ok(Command::Visit)).await {
+            Ok(found) => found,
+            Err(error) => return self.or_reset(Err(error)),
+        };
+        let visited = self.visited(&key, outcome)?;
         let Some((value, true)) = visited else { return Ok(visited.map(|(value, _)| value)) };
-        let slid = self.ring.execute(key, self.touch_command()).await;
+        let slid = self.execute_at(key, |_| Ok(self.touch_command())).await;
         Ok(Some(value).filter(|_| !ended(&slid)))
     }
 
@@ -61,16 +64,21 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     pub async fn visit_many(&self, ids: &[SessionId]) -> Vec<Result<Option<T>>> {
         let visited = self.run_same(ids, Command::Visit).await;
         let mut due = Vec::new();
-        let visited = visited.enumerate().map(|(i, (key, outcome))| {
-            let visited = self.visited(&key, outcome?)?;
+        let visited = visited.into_iter().enumerate().map(|(i, visited)| {
+            let (key, outcome) = match visited {
+                Ok(visited) => visited,
+                Err(error) => return self.or_reset(Err(error)),
+            };
+            let visited = self.visited(&key, outcome)?;
             if let Some((_, true)) = visited {
                 due.push((i, key));
             }
             Ok(visited.map(|(value, _)| value))
         });
         let mut values: Vec<Result<Option<T>>> = visited.collect();
-        let touches: Vec<_> = due.iter().map(|(_, key)| (*key, self.touch_command())).collect();
-        for ((i, _), slid) in due.into_iter().zip(self.ring.execute_many(&touches).await) {
+        let touches = due.iter().map(|(_, key)| Ok((*key, self.touch_command())));
+        let slid = self.run_many(touches.collect(), |_, _| Ok(self.touch_command())).await;
+        for ((i, _), slid) in due.into_iter().zip(slid) {
             if ended(&slid) {
                 values[i] = Ok(None);
             }
@@ -104,6 +112,6 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 }
 
 /// Whether a slide found that the session has ended since it was read.
-fn ended(slid: &Result<Outcome>) -> bool {
-    matches!(slid, Ok(Outcome::Deleted | Outcome::Absent))
+fn ended(slid: &Result<(Key, Outcome)>) -> bool {
+    matches!(slid, Ok((_, Outcome::Deleted | Outcome::Absent)))
 }

@@ -24,6 +24,8 @@ pub(super) struct Session {
     losses: Vec<(u64, Loss)>,
     /// A log-out leaves a tombstone even where nothing is.
     pub(super) upsertable: bool,
+    /// The first call that found the session under an id that had been dead for long.
+    pub(super) came_back: Option<usize>,
     /// In milliseconds, idle and absolute, where a session may expire during the simulation.
     pub(super) mortal: Option<(u64, u64)>,
 }
@@ -49,6 +51,8 @@ pub(super) enum What {
     Delete,
     Get,
     Exists,
+    /// Another id for the session.
+    Rotate,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +85,9 @@ pub(super) enum Loss {
 pub(super) struct Ticket {
     session: usize,
     call: usize,
+    pub(super) asked: Instant,
+    pub(super) creates: bool,
+    pub(super) deletes: bool,
 }
 
 impl History {
@@ -94,7 +101,7 @@ impl History {
         let session = self.sessions.len();
         self.keys.insert(key, session);
         let (calls, losses, token) = (Vec::new(), Vec::new(), key.token());
-        self.sessions.push(Session { name, token, calls, losses, upsertable, mortal });
+        self.sessions.push(Session { name, token, calls, losses, upsertable, came_back: None, mortal });
         session
     }
 
@@ -128,7 +135,8 @@ impl History {
         let (invoked, asked) = (self.tick(), Instant::now());
         let calls = &mut self.sessions[session].calls;
         calls.push(Call { process, what, invoked, asked, answered: None });
-        Ticket { session, call: calls.len() - 1 }
+        let (creates, deletes) = (matches!(what, What::Create(_)), what == What::Delete);
+        Ticket { session, call: calls.len() - 1, asked, creates, deletes }
     }
 
     /// An update is about to try this.
@@ -142,12 +150,24 @@ impl History {
         call.answered = Some((now, Instant::now(), answer));
     }
 
+    /// The session was found under an id that had been dead for long.
+    pub(super) fn came_back(&mut self, ticket: Ticket) {
+        self.sessions[ticket.session].came_back.get_or_insert(ticket.call);
+    }
+
     pub(super) fn calls(&self) -> usize {
         self.sessions.iter().map(|session| session.calls.len()).sum()
     }
 }
 
 impl Session {
+    /// What a node forgets it may forget of one id and not of another, and an id that is forgotten may be created anew: then its
+    /// ids are no longer names of one session, and no register.
+    pub(super) fn split(&self) -> bool {
+        let rotated = self.calls.iter().any(|call| call.what == What::Rotate);
+        rotated && !self.losses.is_empty()
+    }
+
     pub(super) fn losses(&self) -> usize {
         self.losses.len()
     }
@@ -192,21 +212,22 @@ fn action(what: What, answer: Answer, upsertable: bool) -> Option<Option<Action>
     use Answer::{AlreadyThere, Deleted, Done, Failed, Found, Live, NotFound, Nothing, Unknown};
     let write = |given, value| Action::Write { given, value };
     Some(Some(match (what, answer) {
-        (What::Get | What::Exists | What::Touch, Unknown) | (_, Failed) => return Some(None),
+        (What::Get | What::Exists | What::Touch | What::Rotate, Unknown) | (_, Failed) => return Some(None),
         (What::Create(value), Done | Unknown) => write(Sight::Vacant, value),
         (What::Create(_), AlreadyThere) => Action::See(Sight::Live),
         (What::Set(value), Done | Unknown) => write(Sight::Live, value),
         (What::Upsert(value), Done | Unknown) => write(Sight::NoTombstone, value),
         (What::Update(Some((seen, next))), Done | Unknown) => write(Sight::Value(seen), next),
         (What::Update(None), Unknown) => return Some(None),
-        (What::Touch, Done) | (What::Exists, Live) => Action::See(Sight::Live),
+        (What::Touch | What::Rotate, Done) | (What::Exists, Live) => Action::See(Sight::Live),
         (What::Delete, Done | Unknown) => Action::Delete { upsertable },
         (What::Get, Found(value)) => Action::See(Sight::Value(value)),
         (What::Get | What::Exists, Nothing) => Action::See(Sight::Nothing),
-        (What::Set(_) | What::Update(_) | What::Touch, NotFound) => Action::See(Sight::Vacant),
-        (What::Create(_) | What::Set(_) | What::Upsert(_) | What::Update(_) | What::Touch, Deleted) => {
-            Action::See(Sight::Tombstone)
-        }
+        (What::Set(_) | What::Update(_) | What::Touch | What::Rotate, NotFound) => Action::See(Sight::Vacant),
+        (
+            What::Create(_) | What::Set(_) | What::Upsert(_) | What::Update(_) | What::Touch | What::Rotate,
+            Deleted,
+        ) => Action::See(Sight::Tombstone),
         _ => return None,
     }))
 }

@@ -65,6 +65,8 @@ pub(super) enum Verdict {
     /// It is there, and is not what it should be.
     Wrong,
     Immortal,
+    /// It is there under an id that was replaced long ago.
+    Undead,
 }
 
 pub(super) struct Violation {
@@ -111,6 +113,12 @@ struct Search<'a> {
 
 /// Judges everything that was asked of a session.
 pub(super) fn judge(session: &Session) -> Result<(), Violation> {
+    if session.split() {
+        return Ok(());
+    }
+    if let Some(call) = session.came_back {
+        return Err(Violation { verdict: Verdict::Undead, text: tell(session, call) });
+    }
     if let Some(immortal) = immortal(session) {
         return Err(immortal);
     }

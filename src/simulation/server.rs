@@ -159,7 +159,7 @@ impl Server {
 fn takes_memory(command: &Command, effect: &Effect) -> bool {
     let puts = matches!(effect, Effect::Put(_));
     match command {
-        Command::Write(_) => puts,
+        Command::Write(_) | Command::Forward(_) => puts,
         Command::Install(install) => puts && !install.for_logout,
         _ => false,
     }

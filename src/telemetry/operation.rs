@@ -18,6 +18,7 @@ pub(crate) enum Asked {
     Save,
     Touch,
     Delete,
+    Forward,
     Move,
 }
 
@@ -27,6 +28,7 @@ pub(super) enum Came {
     Ok,
     Absent,
     Deleted,
+    Forwarded,
     Conflict,
     Corrupt,
     Unavailable,
@@ -49,12 +51,13 @@ impl Asked {
             Command::Visit => Asked::Visit,
             Command::Inspect => Asked::Inspect,
             Command::Write(write) => match write.condition {
-                Condition::Absent => Asked::Create,
+                Condition::Absent | Condition::Successor { .. } => Asked::Create,
                 Condition::Live | Condition::AbsentOrLive => Asked::Set,
                 Condition::Version(_) => Asked::Save,
             },
             Command::Touch(_) => Asked::Touch,
             Command::Delete(_) => Asked::Delete,
+            Command::Forward(_) => Asked::Forward,
             Command::Fetch | Command::Install(_) | Command::Release | Command::Erase => Asked::Move,
         }
     }
@@ -69,6 +72,7 @@ impl Asked {
             Asked::Save => "save",
             Asked::Touch => "touch",
             Asked::Delete => "delete",
+            Asked::Forward => "forward",
             Asked::Move => "move",
         }
     }
@@ -82,6 +86,7 @@ impl Came {
             Err(error) => Came::from(error.kind()),
             Ok(Outcome::Absent) => Came::Absent,
             Ok(Outcome::Deleted) => Came::Deleted,
+            Ok(Outcome::Forwarded(_)) => Came::Forwarded,
             Ok(Outcome::Exists | Outcome::Conflict(_) | Outcome::Pending) => Came::Conflict,
             Ok(Outcome::Unexpected(_) | Outcome::WrongType) => Came::Corrupt,
             Ok(outcome) => match outcome.record().and_then(|record| record.get(1)) {
@@ -96,6 +101,7 @@ impl Came {
             Came::Ok => "ok",
             Came::Absent => "absent",
             Came::Deleted => "deleted",
+            Came::Forwarded => "forwarded",
             Came::Conflict => "conflict",
             Came::Corrupt => "corrupt",
             Came::Unavailable => "unavailable",

@@ -17,7 +17,7 @@ local wrote = false
 
 -- Answers: a positive number is the version of the record after the operation.
 local ABSENT, DELETED, EXISTS, PENDING, APPLIED_0 = 0, -1, -2, -3, -4
-local CONFLICT, INSPECTED, FAILED, UNEXPECTED, RECORD = 1, 2, 3, 4, 5
+local CONFLICT, INSPECTED, FAILED, UNEXPECTED, RECORD, FORWARDED = 1, 2, 3, 4, 5, 6
 
 -- One short of 2^53: a write adds one.
 local LAST_VERSION = 9007199254740991
@@ -34,8 +34,8 @@ local function general()
     return format('%d', number)
   end
 
-  -- What stands under a key: 'L' live, 'P' live and PENDING, 'T' tombstone, '' nothing, 'G' garbage; of a record also version,
-  -- absolute deadline and operation. A record whose stamp is older than `since` is a leftover of an earlier tenure, and
+  -- What stands under a key: 'L' live, 'P' live and PENDING, 'T' tombstone, 'F' tombstone that forwards, '' nothing, 'G' garbage;
+  -- of a record also version, absolute deadline and operation. A record whose stamp is older than `since` is a leftover of an earlier tenure, and
   -- nothing.
   local function look(header, since)
     if header == '' then return '' end
@@ -43,6 +43,7 @@ local function general()
     if kind == '\1L\0' then kind = 'L'
     elseif kind == '\1L\1' then kind = 'P'
     elseif kind == '\1T\0' or kind == '\1T\1' then kind = 'T'
+    elseif kind == '\1T\2' then kind = 'F'
     else return 'G' end
     if #header < 35 then return 'G' end
     local stamp, operation, version, deadline = unpack('>I6c8I7I6', header, 9)
@@ -55,9 +56,19 @@ local function general()
     return call('GETRANGE', key, '0', '34')
   end
 
+  -- Whether the session of a tombstone that forwards may still be reached through it.
+  local function lasts(record)
+    return #record >= 41 and now < unpack('>I6', record, 36)
+  end
+
   -- The answer where there is no session that could be changed.
-  local function other(kind, header)
+  local function other(kind, header, key)
     if kind == '' then return ABSENT end
+    if kind == 'F' then
+      local record = call('GET', key)
+      if lasts(record) then return {FORWARDED, record} end
+      return DELETED
+    end
     if kind == 'T' then return DELETED end
     return {UNEXPECTED, header}
   end
@@ -81,15 +92,20 @@ local function general()
       -- This very write was here before, and nobody else since.
       if operation == sub(head, 15, 22) then return applied(version) end
       if deadline < now then return ABSENT end
-      if how == 'c' then return EXISTS end
+      if how == 'c' or how == 'n' then return EXISTS end
       if how == 'v' and version ~= expected then return {CONFLICT, call('GET', key)} end
       version = version + 1
       -- While the token moves a session does not end sooner than it would have, so that copies of it that are still under
       -- way come too late.
       if mode ~= 's' then idle = max(idle, left(key, deadline)) end
     else
-      if kind ~= '' or mode == 'u' or how == 's' or how == 'v' then return other(kind, header) end
+      if kind == 'F' and (how == 'c' or how == 'n') then return DELETED end
+      if kind ~= '' or mode == 'u' or how == 's' or how == 'v' then return other(kind, header, key) end
       version, deadline = now, now + absolute
+      if how == 'n' then
+        version, deadline = expected, absolute
+        if deadline < now then return ABSENT end
+      end
     end
     call('SET', key, head .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text(min(deadline, now + idle)))
     wrote = true
@@ -103,7 +119,7 @@ local function general()
       if mode == 'u' then return PENDING end
       kind = 'L'
     end
-    if kind ~= 'L' then return other(kind, header) end
+    if kind ~= 'L' then return other(kind, header, key) end
     if version == LAST_VERSION then return {UNEXPECTED, header} end
     if deadline < now then return ABSENT end
     -- As with a write.
@@ -119,7 +135,7 @@ local function general()
     local header = try('GETRANGE', key, '0', '34')
     if type(header) ~= 'string' then header = 'a key of another type' end
     local kind, version, deadline = look(header, since)
-    if kind == 'T' then return DELETED end
+    if kind == 'T' or kind == 'F' then return other(kind, header, key) end
     if kind == 'P' and mode == 'u' then return PENDING end
     if mode == 'u' and (kind == '' or kind == 'G') then return ABSENT end
     if kind == '' and how == 'd' then return ABSENT end
@@ -138,10 +154,30 @@ local function general()
     return version
   end
 
+  -- The end of a session under this id, with what says where it goes on.
+  local function forward(mode, since, key, floor, grace, expected, head, successor)
+    local header = header_of(key)
+    local kind, version, deadline, operation = look(header, since)
+    if kind == 'F' and operation == sub(head, 15, 22) then return applied(version) end
+    if kind == 'P' then
+      if mode == 'u' then return PENDING end
+      kind = 'L'
+    end
+    if kind ~= 'L' then return other(kind, header, key) end
+    if version == LAST_VERSION then return {UNEXPECTED, header} end
+    if deadline < now then return ABSENT end
+    if version ~= expected then return {CONFLICT, call('GET', key)} end
+    version = version + 1
+    local expires = now + left(key, deadline) + floor
+    call('SET', key, head .. pack('>I7I6I6', version, deadline, now + grace) .. successor, 'PXAT', text(expires))
+    wrote = true
+    return version
+  end
+
   local function inspect(since, key)
     local header = header_of(key)
     local kind, _, deadline = look(header, since)
-    if kind ~= 'L' and kind ~= 'P' then return other(kind, header) end
+    if kind ~= 'L' and kind ~= 'P' then return other(kind, header, key) end
     return {INSPECTED, header, left(key, deadline)}
   end
 
@@ -151,6 +187,7 @@ local function general()
     local kind = look(header, since)
     if kind == '' then return ABSENT end
     if kind == 'G' then return {UNEXPECTED, header} end
+    if kind == 'F' and lasts(record) then return {FORWARDED, record} end
     return {RECORD, record}
   end
 
@@ -179,7 +216,8 @@ local function general()
   local function release(since, key)
     local header = header_of(key)
     local kind, version = look(header, since)
-    if kind ~= 'L' and kind ~= 'P' then return other(kind, header) end
+    if kind == 'F' then return DELETED end
+    if kind ~= 'L' and kind ~= 'P' then return other(kind, header, key) end
     call('DEL', key)
     wrote = true
     return applied(version)
@@ -201,6 +239,7 @@ local function general()
     if how == 'r' then return recheck(since, key) end
     if how == 'd' or how == 'D' then return delete(how, mode, since, key, a, b, sub(what, 29)) end
     if how == 'm' or how == 'M' then return install(how, since, key, a, b, version, sub(what, 29), payload) end
+    if how == 'f' then return forward(mode, since, key, a, b, version, sub(what, 29), payload) end
     if how == 'l' then return release(since, key) end
     if how == 'e' then return erase(key) end
     return write(how, mode, since, key, a, b, version, sub(what, 29), payload)

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     node::{BatchReply, Clocks, Kind as BatchKind},
-    protocol::{Command, Condition, Delete, Install, Mode, Scope, Write},
+    protocol::{Command, Condition, Delete, Forward, Install, Mode, Scope, Write},
     record::{Header, Kind},
     ring::NodeId,
     topology::{Epoch, Fence, MetaKeys},
@@ -82,7 +82,8 @@ pub(crate) fn command(bytes: &Instruction, payload: Bytes) -> Option<(Command, E
         let write = Write {
             condition,
             idle: a,
-            absolute: b,
+            // A successor has a deadline instead.
+            absolute: if bytes[0] == b'n' { 0 } else { b },
             codec: header.codec,
             schema: header.schema,
             seal: header.seal,
@@ -95,6 +96,13 @@ pub(crate) fn command(bytes: &Instruction, payload: Bytes) -> Option<(Command, E
         let header = head().filter(|header| header.kind == Kind::Tombstone)?;
         let delete = Delete { floor: a, absolute: b, upsertable, operation: header.operation };
         Some((Command::Delete(delete), header.stamp))
+    };
+    let forward = || {
+        let header = head().filter(|header| header.forward)?;
+        let Header { seal, operation, .. } = header;
+        let successor = payload.clone();
+        let forward = Forward { expected: version, grace: b, floor: a, seal, operation, successor };
+        Some((Command::from(forward), header.stamp))
     };
     let install = |for_logout| {
         let header = Header { version, max_deadline: b, ..head()? };
@@ -110,6 +118,8 @@ pub(crate) fn command(bytes: &Instruction, payload: Bytes) -> Option<(Command, E
         b's' => write(Condition::Live),
         b'u' => write(Condition::AbsentOrLive),
         b'v' => write(Condition::Version(version)),
+        b'n' => write(Condition::Successor { version, max_deadline: b }),
+        b'f' => forward(),
         b'd' => delete(false),
         b'D' => delete(true),
         b'm' => install(false),

@@ -32,21 +32,27 @@ pub(super) fn encode(command: &Command, stamp: Epoch, scope: Scope) -> (Instruct
             (how, delete.floor, delete.absolute, 0, head)
         }
         Command::Write(write) => {
-            let (how, version) = match write.condition {
-                Condition::Absent => (b'c', 0),
-                Condition::Live => (b's', 0),
-                Condition::AbsentOrLive => (b'u', 0),
-                Condition::Version(version) => (b'v', version),
+            let (how, absolute, version) = match write.condition {
+                Condition::Absent => (b'c', write.absolute, 0),
+                Condition::Live => (b's', write.absolute, 0),
+                Condition::AbsentOrLive => (b'u', write.absolute, 0),
+                Condition::Version(version) => (b'v', write.absolute, version),
+                Condition::Successor { version, max_deadline } => (b'n', max_deadline, version),
             };
             payload = &write.payload;
             let head = write.header(0, 0, stamp).encode_client_part();
-            (how, write.idle, write.absolute, version, head)
+            (how, write.idle, absolute, version, head)
         }
         Command::Install(install) => {
             let how = if install.for_logout { b'M' } else { b'm' };
             let header = install.header(stamp);
             payload = &install.payload;
             (how, install.deadline, header.max_deadline, header.version, header.encode_client_part())
+        }
+        Command::Forward(forward) => {
+            payload = &forward.successor;
+            let head = forward.header(0, 0, stamp).encode_client_part();
+            (b'f', forward.floor, forward.grace, forward.expected, head)
         }
         Command::Release => (b'l', 0, 0, 0, no_head),
         Command::Erase => (b'e', 0, 0, 0, no_head),
@@ -100,6 +106,7 @@ fn decode_parts(id: &NodeId, parts: Vec<Value>) -> Option<Answer> {
         }
         (Value::Int(4), Value::BulkString(first), None) => Ok(Outcome::Unexpected(first)),
         (Value::Int(5), Value::BulkString(record), None) => Ok(Outcome::Record(record)),
+        (Value::Int(6), Value::BulkString(record), None) => Ok(Outcome::Forwarded(record)),
         _ => return None,
     })
 }

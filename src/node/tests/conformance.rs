@@ -12,7 +12,7 @@ use sessionring_testkit::{RedisServer, Reply};
 
 use super::*;
 use crate::{
-    protocol::{Install, Outcome},
+    protocol::{Forward, Install, Outcome},
     record::{Header, Key, Kind, Record},
 };
 
@@ -40,6 +40,13 @@ enum Action {
         absolute: u64,
         upsertable: bool,
     },
+    Forward {
+        /// The version seen last, plus this.
+        off: u64,
+        operation: u64,
+        grace: u64,
+        floor: u64,
+    },
     Visit,
     Fetch,
     Install {
@@ -62,7 +69,7 @@ enum Copy {
 }
 
 /// How long an installed copy lives.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Until {
     Hour,
     Soon,
@@ -76,15 +83,20 @@ enum How {
     Upsert,
     /// The version seen last, plus this.
     CompareAndSet(u64),
+    /// With this version, and until then.
+    Successor(u64, Until),
 }
 
 fn action() -> impl Strategy<Value = Action> {
     let time = || prop_oneof![8 => Just(HOUR), 1 => Just(SHORT)];
+    let until = || prop_oneof![8 => Just(Until::Hour), 1 => Just(Until::Soon), 2 => Just(Until::Passed)];
+    let version = prop_oneof![0..9u64, Just((1 << 53) - 1)];
     let how = prop_oneof![
         Just(How::Create),
         Just(How::Set),
         Just(How::Upsert),
-        (0..2u64).prop_map(How::CompareAndSet)
+        (0..2u64).prop_map(How::CompareAndSet),
+        (version, until()).prop_map(|(version, until)| How::Successor(version, until)),
     ];
     let payload = prop::collection::vec(any::<u8>(), 0..40);
     // Few operation numbers, so that copies of a write happen.
@@ -102,10 +114,14 @@ fn action() -> impl Strategy<Value = Action> {
             }
         ),
         3 => record(),
+        2 => forward(),
     ];
-    let copy = prop_oneof![Just(Copy::Fetched), record().prop_map(Copy::Made)];
-    let until = prop_oneof![8 => Just(Until::Hour), 1 => Just(Until::Soon), 2 => Just(Until::Passed)];
-    let install = (copy, until, any::<bool>()).prop_map(|(copy, until, for_logout)| Action::Install {
+    let copy = prop_oneof![
+        2 => Just(Copy::Fetched),
+        2 => record().prop_map(Copy::Made),
+        1 => forward().prop_map(Copy::Made)
+    ];
+    let install = (copy, until(), any::<bool>()).prop_map(|(copy, until, for_logout)| Action::Install {
         copy,
         until,
         for_logout,
@@ -117,6 +133,8 @@ fn action() -> impl Strategy<Value = Action> {
         2 => time().prop_map(|idle| Action::Touch { idle }),
         2 => (time(), time(), any::<bool>())
             .prop_map(|(floor, absolute, upsertable)| Action::Delete { floor, absolute, upsertable }),
+        4 => (prop_oneof![6 => Just(0), 1 => Just(1)], 0..6u64, prop_oneof![1 => Just(0), 3 => time()], time())
+            .prop_map(|(off, operation, grace, floor)| Action::Forward { off, operation, grace, floor }),
         2 => Just(Action::Recheck),
         2 => Just(Action::Visit),
         2 => Just(Action::Fetch),
@@ -146,6 +164,18 @@ fn record() -> impl Strategy<Value = Vec<u8>> {
             );
             Header { kind, pending, ..whole }.encode().to_vec()
         })
+}
+
+/// A tombstone that says, or should say, where the session goes on: for long yet, or no longer.
+fn forward() -> impl Strategy<Value = Vec<u8>> {
+    let until = prop_oneof![Just(1 << 42), any::<u64>().prop_map(|n| n >> 16)];
+    (record(), until, 0..40usize).prop_map(|(mut record, until, len)| {
+        record[1..3].copy_from_slice(b"T\x02");
+        record.extend_from_slice(&until.to_be_bytes()[2..]);
+        record.extend_from_slice(&[7; 33]);
+        record.truncate(Header::LEN + len);
+        record
+    })
 }
 
 /// Most operations find every record valid; for the others those of an epoch or two are leftovers.
@@ -182,17 +212,20 @@ impl Side {
                     Copy::Fetched => self.fetched.get(&key).cloned(),
                     Copy::Made(record) => Some(record),
                 };
-                let deadline = match until {
-                    Until::Hour => now() + HOUR,
-                    Until::Soon => now() + SHORT,
-                    Until::Passed => now() - HOUR,
-                };
-                match made.map(|record| Install::new(record, deadline, for_logout)) {
+                match made.map(|record| Install::new(record, until.time(), for_logout)) {
                     Some(Ok(install)) => Command::from(install),
                     _ => return "nothing to install".into(),
                 }
             }
             Action::Inspect => Command::Inspect,
+            Action::Forward { off, operation, grace, floor } => Command::from(Forward {
+                expected: self.last.get(&key).copied().unwrap_or(7) + off,
+                grace,
+                floor,
+                seal: 5,
+                operation,
+                successor: vec![9; 24].into(),
+            }),
             Action::Touch { idle } => Command::Touch(idle),
             Action::Delete { floor, absolute, upsertable } => {
                 Command::Delete(Delete { floor, absolute, upsertable, ..super::delete(99) })
@@ -204,6 +237,9 @@ impl Side {
                     How::Upsert => Condition::AbsentOrLive,
                     How::CompareAndSet(off) => {
                         Condition::Version(self.last.get(&key).copied().unwrap_or(7) + off)
+                    }
+                    How::Successor(version, until) => {
+                        Condition::Successor { version, max_deadline: until.time() }
                     }
                 };
                 Command::from(Write { idle, absolute, ..super::write(condition, operation, &payload) })
@@ -227,6 +263,7 @@ impl Side {
             }
             Outcome::Record(bytes) => self.describe_bytes(key, &bytes, "record"),
             Outcome::Conflict(bytes) => self.describe_bytes(key, &bytes, "conflict"),
+            Outcome::Forwarded(bytes) => self.describe_bytes(key, &bytes, "forwarded"),
             Outcome::Fetched { record, deadline } => {
                 // As with an inspection.
                 let minutes = (deadline.saturating_sub(now()) + 30_000) / 60_000;
@@ -255,7 +292,12 @@ impl Side {
         match Record::decode(bytes) {
             Ok(record) => {
                 self.last.insert(key, record.header.version);
-                format!("{what} {} {:?}", self.describe_header(key, record.header), record.payload)
+                let header = self.describe_header(key, record.header);
+                let Some((until, successor)) = record.forward() else {
+                    return format!("{what} {header} {:?}", record.payload);
+                };
+                let minutes = (until.saturating_sub(now()) + 30_000) / 60_000;
+                format!("{what} {header} for {minutes} min to {successor:?}")
             }
             Err(error) => format!("{what} {error} {bytes:?}"),
         }
@@ -286,8 +328,20 @@ impl Side {
     }
 }
 
+impl Until {
+    fn time(self) -> u64 {
+        match self {
+            Until::Hour => now() + HOUR,
+            Until::Soon => now() + SHORT,
+            Until::Passed => now() - HOUR,
+        }
+    }
+}
+
 fn short(action: &Action) -> bool {
     match action {
+        Action::Write { how: How::Successor(_, Until::Soon), .. } => true,
+        Action::Forward { grace, floor, .. } => *grace == SHORT || *floor == SHORT,
         Action::Write { idle, absolute, .. } => *idle == SHORT || *absolute == SHORT,
         Action::Touch { idle } => *idle == SHORT,
         Action::Delete { floor, absolute, .. } => *floor == SHORT || *absolute == SHORT,

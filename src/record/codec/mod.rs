@@ -25,6 +25,8 @@ impl CodecId {
     pub const MESSAGE_PACK: CodecId = CodecId(2);
     /// [`Json`].
     pub const JSON: CodecId = CodecId(3);
+    /// The list of a principal's sessions.
+    pub(crate) const INDEX: CodecId = CodecId(4);
 
     /// The id with this number.
     pub const fn new(number: u8) -> CodecId {
