@@ -64,11 +64,14 @@ async fn refusal(builder: Builder) -> Error {
     builder.connect().await.expect_err("it must not connect")
 }
 
+/// The log-outs that were acknowledged, with the times at which they were asked for, and what failed.
+type Done = (Vec<(Instant, SessionId)>, Vec<Error>);
+
 /// Logs in and out at one node, without pause.
 struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
-    task: JoinHandle<(Vec<(Instant, SessionId)>, Vec<Error>)>,
+    task: JoinHandle<Done>,
 }
 
 impl Load {
@@ -108,8 +111,7 @@ impl Load {
         }
     }
 
-    /// The log-outs that were acknowledged, with the times at which they were asked for, and what failed.
-    async fn end(self) -> (Vec<(Instant, SessionId)>, Vec<Error>) {
+    async fn end(self) -> Done {
         self.stop.store(true, Relaxed);
         self.task.await.unwrap()
     }

@@ -90,7 +90,9 @@ impl Primary {
         loop {
             let _ = timeout(about(INTERVAL), heard.next()).await;
             // Somebody may be late: what counts is what all of them say.
-            if self.find().await.is_ok_and(|place| place != *here) {
+            if let Ok(Ok(place)) = timeout(INTERVAL, self.find()).await
+                && place != *here
+            {
                 return;
             }
         }
