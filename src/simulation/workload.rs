@@ -34,6 +34,8 @@ pub(super) struct Value {
 pub(super) struct Known {
     /// Those that it had, oldest first.
     ids: Mutex<Vec<Named>>,
+    /// Rotations whose end nobody has heard of.
+    rotations: AtomicU64,
     space: Space,
 }
 
@@ -124,7 +126,8 @@ fn known(dice: &mut Dice) -> Known {
         10..12 => (generated, Space::Rotating),
         _ => (generated, Space::Fleeting),
     };
-    Known { ids: Mutex::new(vec![Named { id, rotated: false, dead: None }]), space }
+    let ids = Mutex::new(vec![Named { id, rotated: false, dead: None }]);
+    Known { ids, rotations: AtomicU64::new(0), space }
 }
 
 impl Space {
@@ -342,16 +345,17 @@ impl App {
     async fn rotate(&self, dice: &mut Dice, used: &Used) {
         let (sessions, known) = (self.sessions(used.space), &self.population.sessions[used.index]);
         let at_once = used.space == Space::Fleeting && dice.chance(300);
-        known.ids.lock()[used.which].rotated = true;
-        if at_once {
-            // Every id before the newest one dies with it.
-            known.ids.lock().iter_mut().for_each(|named| named.rotated = true);
-        }
+        // An id leads on to the newest one, and that is replaced.
+        known.ids.lock().iter_mut().for_each(|named| named.rotated = true);
+        known.rotations.fetch_add(1, Relaxed);
         let ticket = self.invoke(used.index, What::Rotate);
         let rotated = match at_once {
             true => sessions.rotate_at_once(&used.named.id).await,
             false => sessions.rotate(&used.named.id).await,
         };
+        if !self.is_dead() && !rotated.as_ref().is_err_and(Error::is_indeterminate) {
+            known.rotations.fetch_sub(1, Relaxed);
+        }
         if let Ok(id) = &rotated
             && !self.is_dead()
         {
@@ -363,7 +367,8 @@ impl App {
                 let first = ids[used.which].dead.map_or(dead, |before| before.min(dead));
                 ids[used.which].dead = Some(first);
             }
-            ids.push(Named { id: id.clone(), rotated: false, dead: None });
+            let rotated = known.rotations.load(Relaxed) > 0;
+            ids.push(Named { id: id.clone(), rotated, dead: None });
         }
         self.done(used, ticket, rotated.map(drop));
     }

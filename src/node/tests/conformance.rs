@@ -199,7 +199,7 @@ struct Side {
 }
 
 impl Side {
-    async fn run(&mut self, scope: Scope, key: u8, action: &Action) -> String {
+    async fn run(&mut self, at: u64, scope: Scope, key: u8, action: &Action) -> String {
         let command = match action.clone() {
             Action::Read => Command::Read,
             Action::Recheck => Command::Recheck,
@@ -212,7 +212,7 @@ impl Side {
                     Copy::Fetched => self.fetched.get(&key).cloned(),
                     Copy::Made(record) => Some(record),
                 };
-                match made.map(|record| Install::new(record, until.time(), for_logout)) {
+                match made.map(|record| Install::new(record, until.time(at), for_logout)) {
                     Some(Ok(install)) => Command::from(install),
                     _ => return "nothing to install".into(),
                 }
@@ -239,7 +239,7 @@ impl Side {
                         Condition::Version(self.last.get(&key).copied().unwrap_or(7) + off)
                     }
                     How::Successor(version, until) => {
-                        Condition::Successor { version, max_deadline: until.time() }
+                        Condition::Successor { version, max_deadline: until.time(at) }
                     }
                 };
                 Command::from(Write { idle, absolute, ..super::write(condition, operation, &payload) })
@@ -305,7 +305,11 @@ impl Side {
 
     fn describe_header(&mut self, key: u8, header: Header) -> String {
         let version = self.age(key, header.version);
-        let life = header.max_deadline.saturating_sub(self.life.get(&key).map_or(0, |life| life.0));
+        let life = match version == header.version {
+            // It was not born here: its end has nothing to do with who was.
+            true => (header.max_deadline.saturating_sub(now()) + 30_000) / 60_000,
+            false => header.max_deadline.saturating_sub(self.life.get(&key).map_or(0, |life| life.0)),
+        };
         let header = Header { version: 0, max_deadline: 0, ..header };
         // Births are milliseconds apart on the two sides.
         format!("{header:?} version {version} life {}", if life > 1 << 40 { 0 } else { life })
@@ -329,11 +333,11 @@ impl Side {
 }
 
 impl Until {
-    fn time(self) -> u64 {
+    fn time(self, at: u64) -> u64 {
         match self {
-            Until::Hour => now() + HOUR,
-            Until::Soon => now() + SHORT,
-            Until::Passed => now() - HOUR,
+            Until::Hour => at + HOUR,
+            Until::Soon => at + SHORT,
+            Until::Passed => at - HOUR,
         }
     }
 }
@@ -396,7 +400,9 @@ async fn compare(server: &RedisServer, actions: Vec<(Scope, u8, Action)>) -> Res
         }
         let [memory, redis] = &mut sides;
         let begin = Instant::now();
-        let (memory, redis) = (memory.run(scope, key, &action).await, redis.run(scope, key, &action).await);
+        let at = now();
+        let memory = memory.run(at, scope, key, &action).await;
+        let redis = redis.run(at, scope, key, &action).await;
         if short(&action) && begin.elapsed() >= Duration::from_millis(SHORT) {
             // One side may have looked before what is short had ended, and the other one after.
             return Err(TestCaseError::reject("the machine was too busy to compare anything so short"));
