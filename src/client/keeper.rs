@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use tokio::{
     sync::Mutex as AsyncMutex,
@@ -266,29 +266,34 @@ impl Keeper {
 
     /// A node refused a request of `fence`: brings either side up to date. `Ok` says that it is worth to route the request
     /// again.
-    pub(crate) async fn settle(
-        self: &Arc<Keeper>,
-        refusal: &Refusal,
-        fence: &Fence,
+    ///
+    /// In a box: it is rare, and what can become of it is deep. Inside the future of every request it would make that large, and
+    /// use up the depth of types that an application's own layers need (`tests/depth.rs`).
+    pub(crate) fn settle<'a>(
+        self: &'a Arc<Keeper>,
+        refusal: &'a Refusal,
+        fence: &'a Fence,
         deadline: Instant,
-    ) -> Result<()> {
-        let node = &refusal.node;
-        if self.view().document.fence() != *fence {
-            // The request was routed before the last swap.
-            return if Instant::now() < deadline { Ok(()) } else { Err(unsettled(node)) };
-        }
-        let settling = self.settling.lock().entry(node.clone()).or_default().clone();
-        let before = settling.settled.load(SeqCst);
-        let settled = async {
-            let _turn = settling.turn.lock().await;
-            if settling.settled.load(SeqCst) != before || self.view().document.fence() != *fence {
-                return Ok(());
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let node = &refusal.node;
+            if self.view().document.fence() != *fence {
+                // The request was routed before the last swap.
+                return if Instant::now() < deadline { Ok(()) } else { Err(unsettled(node)) };
             }
-            self.settle_alone(refusal, fence).await?;
-            settling.settled.fetch_add(1, SeqCst);
-            Ok(())
-        };
-        timeout_at(deadline, settled).await.unwrap_or_else(|_| Err(unsettled(node)))
+            let settling = self.settling.lock().entry(node.clone()).or_default().clone();
+            let before = settling.settled.load(SeqCst);
+            let settled = async {
+                let _turn = settling.turn.lock().await;
+                if settling.settled.load(SeqCst) != before || self.view().document.fence() != *fence {
+                    return Ok(());
+                }
+                self.settle_alone(refusal, fence).await?;
+                settling.settled.fetch_add(1, SeqCst);
+                Ok(())
+            };
+            timeout_at(deadline, settled).await.unwrap_or_else(|_| Err(unsettled(node)))
+        })
     }
 
     async fn settle_alone(self: &Arc<Keeper>, refusal: &Refusal, fence: &Fence) -> Result<()> {

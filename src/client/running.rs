@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::time::Instant;
 
 use super::{keeper::Keeper, view::View};
@@ -120,7 +120,7 @@ pub(crate) async fn execute_many(
             let mut round = Round::default();
             round.take(keeper, &view.document.fence(), view.renewals, answered, deadline);
             round.settle(keeper, &view.document.fence(), deadline).await;
-            finish(keeper, round, deadline).await
+            if round.again.is_empty() { round.results } else { finish(keeper, round, deadline).await }
         }
     });
     for (i, result) in join_all(finished).await.into_iter().flatten() {
@@ -203,24 +203,32 @@ impl Round {
 
 /// Carries on with the operations of one node until all have a result. What has to be sent again goes together, too,
 /// and waits for no other node.
-async fn finish(keeper: &Arc<Keeper>, mut round: Round, deadline: Instant) -> Vec<(usize, Result<Outcome>)> {
-    while !round.again.is_empty() {
-        let (groups, failed) = route_all(keeper, round.again.drain(..), deadline);
-        round.results.extend(failed);
-        let exchanged = groups.into_iter().map(|group| async move {
-            let Group { node, fence, renewals, running, requests } = group;
-            (fence, renewals, running, node.submit_many(requests).await)
-        });
-        for (fence, renewals, running, answers) in join_all(exchanged).await {
-            let answered = running.into_iter().zip(answers).map(|((i, mut running), answer)| {
-                let then = running.answered(answer);
-                (i, running, then)
+///
+/// In a box, as few have to go on.
+fn finish(
+    keeper: &Arc<Keeper>,
+    mut round: Round,
+    deadline: Instant,
+) -> BoxFuture<'_, Vec<(usize, Result<Outcome>)>> {
+    Box::pin(async move {
+        while !round.again.is_empty() {
+            let (groups, failed) = route_all(keeper, round.again.drain(..), deadline);
+            round.results.extend(failed);
+            let exchanged = groups.into_iter().map(|group| async move {
+                let Group { node, fence, renewals, running, requests } = group;
+                (fence, renewals, running, node.submit_many(requests).await)
             });
-            round.take(keeper, &fence, renewals, answered, deadline);
-            round.settle(keeper, &fence, deadline).await;
+            for (fence, renewals, running, answers) in join_all(exchanged).await {
+                let answered = running.into_iter().zip(answers).map(|((i, mut running), answer)| {
+                    let then = running.answered(answer);
+                    (i, running, then)
+                });
+                round.take(keeper, &fence, renewals, answered, deadline);
+                round.settle(keeper, &fence, deadline).await;
+            }
         }
-    }
-    round.results
+        round.results
+    })
 }
 
 /// Routes the next step of each operation, one group per node; and the results of those that have no next step.
