@@ -17,6 +17,7 @@
 //! - **Secrets**: [`Sessions::seal`] encrypts and binds what is stored, [`Builder::secret`] keys the digests of ids
 //! - **Types that change**: [`SessionData`], [`OnCorrupt`], and [`testing`] for the tests of your own
 //! - **Ids**: [`SessionId`] is fresh from the operating system, and never shown by accident
+//! - **Web frameworks**: `web` has stores for tower-sessions (and so axum and axum-login) and actix-session
 //! - **Placement**: [`ring`] is usable on its own, to study balance and movement: shares, diffs, preference lists
 //! - **Stored bytes**: [`record`] and `docs/format.md`
 //!
@@ -25,6 +26,8 @@
 //! - `tls` (off unless asked for): nodes that are reached over TLS, as `rediss://` addresses say, with the authorities of the
 //!   system, or your own, and client certificates; see `Tls`. Off, because it takes some dozen crates and a C compiler, which a
 //!   ring inside a private network can do without; an address that needs it says so.
+//! - `tower-sessions-0-14`, `tower-sessions-0-15`, `actix-session-0-11` (off unless asked for): stores for the session middleware
+//!   of web frameworks, each for one version of the framework's trait; see `web`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -55,6 +58,8 @@ mod resize;
 mod session;
 #[cfg(test)]
 mod simulation;
+#[cfg(any(feature = "tower-sessions-0-14", feature = "tower-sessions-0-15", feature = "actix-session-0-11"))]
+pub mod web;
 
 pub use client::{Builder, Event, Events, SessionRing};
 pub use error::{Error, ErrorKind, Result};

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Each module and what it may name of this crate.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("ring", &[]),
     ("topology", &["ring"]),
     ("record", &["ring", "topology"]),
@@ -20,6 +20,12 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("client", &["ring", "topology", "record", "protocol", "error", "entropy", "node", "store"]),
     ("resize", &["ring", "topology", "record", "protocol", "error", "entropy", "node", "store", "client"]),
     ("session", &["ring", "topology", "record", "protocol", "error", "entropy", "client"]),
+    ("web", PUBLIC),
+];
+
+/// What an application could name: the adapters for web frameworks are applications of this crate.
+const PUBLIC: &[&str] = &[
+    "Error", "ErrorKind", "Lifetime", "OnCorrupt", "Result", "SealingKeys", "Session", "SessionId", "SessionRing", "Sessions", "record",
 ];
 
 /// What pure modules may not name: no I/O, no clock, no source of randomness, no order that differs from run to run.

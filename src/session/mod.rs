@@ -6,6 +6,7 @@
 //! - `many`: the same operations for many sessions at once
 //! - `visit`: reading that slides
 //! - `rotate`: another id for a session
+//! - `rotate_into`: the same into an id of the application's, with a change
 //! - `follow`: from an id to where its session is
 //! - `commands`: from calls to commands
 //! - `answers`: from outcomes to answers
@@ -21,6 +22,7 @@ mod lifetime;
 mod loaded;
 mod many;
 mod rotate;
+mod rotate_into;
 mod sealing;
 mod seen;
 mod visit;
