@@ -23,5 +23,5 @@ const ABSOLUTE: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// Which of these crates' lifetimes a write asks for: none is shorter than a millisecond or longer than the session may go on.
 fn lifetime(idle: Duration, absolute: Duration) -> crate::Result<crate::Lifetime> {
-    crate::Lifetime::new(idle.clamp(Duration::from_millis(1), absolute), absolute)
+    crate::Lifetime::new(idle.max(Duration::from_millis(1)).min(absolute), absolute)
 }

@@ -477,7 +477,6 @@ on_both! {
                         }
                         if added % 200 == 0 {
                             browser.visit("/flush").await;
-                            browser = Browser { cookie: None, ..browser };
                             added = 0;
                         }
                     }
