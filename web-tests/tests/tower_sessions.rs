@@ -14,7 +14,7 @@ mod v0_14 {
 
 #[path = "tower_sessions"]
 mod v0_15 {
-    use tower_sessions_0_15 as tower_sessions;
+    use ::tower_sessions;
 
     #[path = "properties.rs"]
     mod properties;
