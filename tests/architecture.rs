@@ -25,7 +25,17 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 
 /// What an application could name: the adapters for web frameworks are applications of this crate.
 const PUBLIC: &[&str] = &[
-    "Error", "ErrorKind", "Lifetime", "OnCorrupt", "Result", "SealingKeys", "Session", "SessionId", "SessionRing", "Sessions", "record",
+    "Error",
+    "ErrorKind",
+    "Lifetime",
+    "OnCorrupt",
+    "Result",
+    "SealingKeys",
+    "Session",
+    "SessionId",
+    "SessionRing",
+    "Sessions",
+    "record",
 ];
 
 /// What pure modules may not name: no I/O, no clock, no source of randomness, no order that differs from run to run.

@@ -79,7 +79,9 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     ) -> Result<(Departing, R)> {
         let (key, outcome) = self.execute_at(key, |_| Ok(Command::Read)).await?;
         let header = match &outcome {
-            Outcome::Record(bytes) => Header::decode(bytes).map_err(|error| self.not_a_record(&key, error))?,
+            Outcome::Record(bytes) => {
+                Header::decode(bytes).map_err(|error| self.not_a_record(&key, error))?
+            }
             Outcome::Absent => return Err(self.not_found(&key)),
             _ => return Err(self.unexpected(&key, outcome)),
         };

@@ -185,7 +185,8 @@ impl SessionStore for RingStore {
             Ok(Some(session)) => {
                 let version = session.version();
                 let base = session.into_value().entries;
-                let state = base.iter().filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())));
+                let state =
+                    base.iter().filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())));
                 let state = state.collect();
                 self.underway().remember(Loaded { id, version, base });
                 Ok(Some(state))
@@ -254,11 +255,11 @@ fn is_encoding(error: &anyhow::Error) -> bool {
 
 /// Entries are compared as the texts they are, and read only where both have changed one.
 fn merging(decide: impl Fn(BothChanged<'_>) -> Option<Value> + Send + Sync + 'static) -> Merge {
-    let read = |text: Option<&Value>| text.and_then(|text| serde_json::from_str::<Value>(text.as_str()?).ok());
+    let read =
+        |text: Option<&Value>| text.and_then(|text| serde_json::from_str::<Value>(text.as_str()?).ok());
     Merge::by(move |both| {
         let [base, mine, theirs] = [both.base, both.mine, both.theirs].map(read);
-        let both =
-            BothChanged { base: base.as_ref(), mine: mine.as_ref(), theirs: theirs.as_ref(), ..both };
+        let both = BothChanged { base: base.as_ref(), mine: mine.as_ref(), theirs: theirs.as_ref(), ..both };
         decide(both).map(|value| Value::String(value.to_string()))
     })
 }

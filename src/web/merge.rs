@@ -56,11 +56,8 @@ pub(super) fn merge(
             continue;
         }
         let there = theirs.get(key);
-        let merged = if there == base {
-            mine.cloned()
-        } else {
-            both(BothChanged { key, base, mine, theirs: there })
-        };
+        let merged =
+            if there == base { mine.cloned() } else { both(BothChanged { key, base, mine, theirs: there }) };
         match merged {
             Some(value) => theirs.insert(key.clone(), value),
             None => theirs.remove(key),

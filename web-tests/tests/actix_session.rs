@@ -169,7 +169,11 @@ fn add(session: &Session, item: &str) -> actix_web::Result<String> {
     Ok(list.join(","))
 }
 
-fn middleware(store: RingStore, policy: CookieContentSecurity, lifecycle: PersistentSession) -> SessionMiddleware<RingStore> {
+fn middleware(
+    store: RingStore,
+    policy: CookieContentSecurity,
+    lifecycle: PersistentSession,
+) -> SessionMiddleware<RingStore> {
     SessionMiddleware::builder(store, Key::generate())
         .cookie_content_security(policy)
         .session_lifecycle(lifecycle)
@@ -207,7 +211,10 @@ async fn shop(
                 actix_web::Result::<_>::Ok(list.join(","))
             }),
         )
-        .route("/add/{item}", web::get().to(async |session: Session, item: Path<String>| add(&session, &item)))
+        .route(
+            "/add/{item}",
+            web::get().to(async |session: Session, item: Path<String>| add(&session, &item)),
+        )
         .route(
             "/together/{item}",
             web::get().to(move |session: Session, item: Path<String>| {

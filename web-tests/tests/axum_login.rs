@@ -87,7 +87,10 @@ fn app(ring: &SessionRing, gate: &Arc<Barrier>) -> Router {
                 cart.map(Option::unwrap_or_default).map_err(|_| FAILED)
             }),
         )
-        .layer(AuthManagerLayerBuilder::new(Users, SessionManagerLayer::new(RingStore::new(ring, "web"))).build())
+        .layer(
+            AuthManagerLayerBuilder::new(Users, SessionManagerLayer::new(RingStore::new(ring, "web")))
+                .build(),
+        )
 }
 
 fn open(ring: &SessionRing) -> Router {

@@ -33,7 +33,11 @@ macro_rules! session_store {
 
                 async fn load(&self, id: &Id) -> Result<Option<Record>> {
                     let loaded = RingStore::load(self, id.0).await.map_err(told)?;
-                    Ok(loaded.map(|(id, data, expires)| Record { id: Id(id), data, expiry_date: date(expires) }))
+                    Ok(loaded.map(|(id, data, expires)| Record {
+                        id: Id(id),
+                        data,
+                        expiry_date: date(expires),
+                    }))
                 }
 
                 async fn delete(&self, id: &Id) -> Result<()> {

@@ -63,7 +63,9 @@ fn shop(store: RingStore, gate: &Arc<Barrier>) -> Router {
         .route("/cart", get(cart))
         .route(
             "/add/{item}",
-            get(async |session: Session, Path(item): Path<String>| add(&session, &item).await.map_err(failed)),
+            get(async |session: Session, Path(item): Path<String>| {
+                add(&session, &item).await.map_err(failed)
+            }),
         )
         .route(
             "/together/{item}",
