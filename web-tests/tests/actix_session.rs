@@ -420,7 +420,8 @@ on_both! {
             let cart = browser.visit("/cart").await;
             let mut found: Vec<&str> = cart.split(',').collect();
             let mut expected: Vec<&str> = items.iter().map(String::as_str).chain(["first"]).collect();
-            (found.sort_unstable(), expected.sort_unstable());
+            found.sort_unstable();
+            expected.sort_unstable();
             assert_eq!(found, expected, "round {round}");
         }
     }
