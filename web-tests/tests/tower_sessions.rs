@@ -1,5 +1,7 @@
 //! The store inside tower-sessions, in both versions, on real servers and in memory.
 
+#![allow(clippy::duplicate_mod, reason = "both versions of the framework run the same tests")]
+
 mod support;
 
 #[path = "tower_sessions"]
