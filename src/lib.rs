@@ -20,6 +20,7 @@
 //! - **All sessions**: [`Sessions::list`], [`Sessions::count`]; what happens to them: [`SessionRing::session_events`]
 //! - **Types that change**: [`SessionData`], [`OnCorrupt`], and [`testing`] for the tests of your own
 //! - **Ids**: [`SessionId`] is fresh from the operating system, and never shown by accident
+//! - **Web frameworks**: `web` has stores for tower-sessions (and so axum and axum-login) and actix-session
 //! - **Placement**: [`ring`] is usable on its own, to study balance and movement: shares, diffs, preference lists
 //! - **Stored bytes**: [`record`] and `docs/format.md`
 //!
@@ -30,6 +31,8 @@
 //!   ring inside a private network can do without; an address that needs it says so.
 //! - `tracing`, `metrics` (off unless asked for): what the ring does, for subscribers of the one and recorders of the other; see
 //!   `docs/observability.md`.
+//! - `tower-sessions-0-14`, `tower-sessions-0-15`, `actix-session-0-11` (off unless asked for): stores for the session middleware
+//!   of web frameworks, each for one version of the framework's trait; see `web`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -61,6 +64,8 @@ mod session;
 #[cfg(test)]
 mod simulation;
 mod telemetry;
+#[cfg(any(feature = "tower-sessions-0-14", feature = "tower-sessions-0-15", feature = "actix-session-0-11"))]
+pub mod web;
 
 pub use client::{Builder, Event, Events, SessionEvent, SessionEvents, SessionRef, SessionRing};
 pub use error::{Error, ErrorKind, Result};

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Each module and what it may name of this crate.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("ring", &[]),
     ("topology", &["ring"]),
     ("record", &["ring", "topology"]),
@@ -35,6 +35,22 @@ const MAY_USE: [(&str, &[&str]); 14] = [
         ],
     ),
     ("session", &["ring", "topology", "record", "protocol", "error", "entropy", "telemetry", "client"]),
+    ("web", PUBLIC),
+];
+
+/// What an application could name: the adapters for web frameworks are applications of this crate.
+const PUBLIC: &[&str] = &[
+    "Error",
+    "ErrorKind",
+    "Lifetime",
+    "OnCorrupt",
+    "Result",
+    "SealingKeys",
+    "Session",
+    "SessionId",
+    "SessionRing",
+    "Sessions",
+    "record",
 ];
 
 /// What pure modules may not name: no I/O, no clock, no source of randomness, no order that differs from run to run.

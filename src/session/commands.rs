@@ -29,6 +29,23 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         unknown: Option<&Unknown>,
     ) -> Result<Command> {
         let options = &*self.options;
+        let (schema, payload) = self.encoded(value, unknown)?;
+        let write = Write {
+            condition,
+            idle: options.lifetime.idle_ms(),
+            absolute: options.lifetime.absolute_ms(),
+            codec: options.codec.id(),
+            schema,
+            seal: 0,
+            operation: self.ring.next_operation(),
+            payload,
+        };
+        self.sealed(key, write).map(Command::from)
+    }
+
+    /// Schema and payload of what is written.
+    pub(super) fn encoded(&self, value: &T, unknown: Option<&Unknown>) -> Result<(u16, Bytes)> {
+        let options = &*self.options;
         let payload = options.codec.encode(value).map_err(|error| {
             let message = format!("the session does not encode as {}: {error}", options.codec.id());
             Error::with_source(ErrorKind::Encode, message, error)
@@ -46,17 +63,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
                 ),
             ));
         }
-        let write = Write {
-            condition,
-            idle: options.lifetime.idle_ms(),
-            absolute: options.lifetime.absolute_ms(),
-            codec: options.codec.id(),
-            schema,
-            seal: 0,
-            operation: self.ring.next_operation(),
-            payload: Bytes::from(payload),
-        };
-        self.sealed(key, write).map(Command::from)
+        Ok((schema, Bytes::from(payload)))
     }
 
     pub(super) fn set_condition(&self, id: &SessionId) -> Condition {

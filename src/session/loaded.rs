@@ -24,6 +24,12 @@ pub struct Session<T> {
 }
 
 impl<T> Session<T> {
+    /// A session in hand again, from what [`Sessions::load`] gave: for a middleware that has to let go of it between load
+    /// and save. Fields that are stored and unknown to `T` are not kept by its save, unless that meets a conflict.
+    pub fn from_parts(id: SessionId, version: Version, value: T) -> Session<T> {
+        Session { id, seen: Seen { value, version, unknown: None } }
+    }
+
     /// Its id.
     pub fn id(&self) -> &SessionId {
         &self.id

@@ -10,6 +10,7 @@
 //! - `principals`: all sessions of one user
 //! - [`BoundSession`]: one of them
 //! - `rotate`: another id for a session
+//! - `rotate_into`: the same into an id of the application's, with a change
 //! - `follow`: from an id to where its session is
 //! - `commands`: from calls to commands
 //! - `answers`: from outcomes to answers
@@ -29,6 +30,7 @@ mod loaded;
 mod many;
 mod principals;
 mod rotate;
+mod rotate_into;
 mod sealing;
 mod seen;
 mod visit;
@@ -334,10 +336,12 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 }
 
 fn new_id() -> Result<SessionId> {
-    SessionId::generate().map_err(|error: IdError| {
-        let message = error.to_string();
-        Error::with_source(ErrorKind::Configuration, message, error)
-    })
+    SessionId::generate().map_err(no_id)
+}
+
+fn no_id(error: IdError) -> Error {
+    let message = error.to_string();
+    Error::with_source(ErrorKind::Configuration, message, error)
 }
 
 /// An id of this tag, with a fresh secret.

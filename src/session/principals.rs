@@ -263,6 +263,13 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         self.add(who.tag, entry).await
     }
 
+    /// Whether a principal has the session that stands under this key.
+    pub(super) async fn is_listed(&self, tag: [u8; 8], key: &Key) -> Result<bool> {
+        let listed = self.listed(tag).await?;
+        let entries = listed.map(|listed| listed.index.entries).unwrap_or_default();
+        Ok(entries.iter().any(|entry| self.listed_under(entry, tag) == *key))
+    }
+
     /// Before a session is rotated: the list has the key under which it will go on, if it has the session.
     pub(super) async fn enlist_successor(
         &self,

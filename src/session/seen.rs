@@ -11,7 +11,7 @@ use crate::{
 pub(super) struct Seen<T> {
     pub(super) value: T,
     pub(super) version: Version,
-    unknown: Option<Unknown>,
+    pub(super) unknown: Option<Unknown>,
 }
 
 impl<T: Send + Sync + 'static> Sessions<T> {
