@@ -17,14 +17,30 @@ pub(super) struct Loaded {
     pub(super) version: u64,
     /// Names the request, among all that write this session.
     pub(super) writer: u64,
-    pub(super) base: Map<String, Value>,
+    /// The entries as text: one allocation, and nobody reads them unless others were faster.
+    base: String,
 }
 
 impl Loaded {
+    pub(super) fn new(
+        replaces: Option<i128>,
+        version: u64,
+        writer: u64,
+        base: &Map<String, Value>,
+    ) -> Loaded {
+        let base = serde_json::to_string(base).unwrap_or_default();
+        Loaded { replaces, version, writer, base }
+    }
+
+    /// The entries as the request has found them.
+    pub(super) fn base(&self) -> Map<String, Value> {
+        serde_json::from_str(&self.base).unwrap_or_default()
+    }
+
     /// Puts it beside the entries.
     pub(super) fn hide_in(self, data: &mut HashMap<String, Value>) {
         let replaces = self.replaces.map(|id| [(id >> 64) as i64 as u64, id as u64]);
-        let parts = vec![json!(replaces), self.version.into(), self.writer.into(), Value::Object(self.base)];
+        let parts = vec![json!(replaces), self.version.into(), self.writer.into(), Value::String(self.base)];
         data.insert(HIDDEN.to_owned(), Value::Array(parts));
     }
 
@@ -42,7 +58,7 @@ impl Loaded {
             _ => None,
         };
         let (version, writer) = (version.as_u64()?, writer.as_u64()?);
-        Some(Loaded { replaces, version, writer, base: base.as_object()?.clone() })
+        Some(Loaded { replaces, version, writer, base: base.as_str()?.to_owned() })
     }
 }
 
@@ -54,7 +70,8 @@ mod tests {
     fn it_comes_back_as_it_was_and_the_entries_are_as_they_were() {
         let entries = Map::from_iter([("cart".to_owned(), json!(["book"]))]);
         for replaces in [None, Some(0), Some(i128::MAX), Some(u64::MAX.into()), Some(1 << 64)] {
-            let loaded = Loaded { replaces, version: u64::MAX, writer: 7, base: entries.clone() };
+            let loaded = Loaded::new(replaces, u64::MAX, 7, &entries);
+            assert_eq!(loaded.base(), entries);
             let mut data = HashMap::from_iter(entries.clone());
             loaded.clone().hide_in(&mut data);
             assert_eq!(Loaded::split(&data), (Some(loaded), entries.clone()));

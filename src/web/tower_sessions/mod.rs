@@ -194,7 +194,7 @@ impl RingStore {
             None => begin(&sessions, &stored).await?,
         };
         // Should the request save once more: that its version is unknown costs it a look at what is there.
-        Loaded { replaces: None, version: 0, writer, base: stored.data }.hide_in(data);
+        Loaded::new(None, 0, writer, &stored.data).hide_in(data);
         Ok(number(&id))
     }
 
@@ -236,9 +236,10 @@ impl RingStore {
         }
         let Some(session) = self.sessions.load(&session_id(id)?).await? else { return Ok(None) };
         let version = session.version();
-        let Stored { data: base, expires, .. } = session.into_value();
-        let mut data: HashMap<String, Value> = base.clone().into_iter().collect();
-        Loaded { replaces: Some(id), version, writer: self.next_writer(), base }.hide_in(&mut data);
+        let Stored { data: entries, expires, .. } = session.into_value();
+        let loaded = Loaded::new(Some(id), version, self.next_writer(), &entries);
+        let mut data: HashMap<String, Value> = entries.into_iter().collect();
+        loaded.hide_in(&mut data);
         Ok(Some((id | LOADED, data, expires)))
     }
 

@@ -23,7 +23,7 @@ impl Stored {
             // It saves for the second time and nobody came in between: what is there is what it had.
             self.data.clone_from(&mine.data);
         } else {
-            merge.merge(&loaded.base, &mine.data, &mut self.data);
+            merge.merge(&loaded.base(), &mine.data, &mut self.data);
         }
         (self.expires, self.writer) = (mine.expires, mine.writer);
     }
