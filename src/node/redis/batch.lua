@@ -109,7 +109,7 @@ local function general()
     end
     call('SET', key, head .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text(min(deadline, now + idle)))
     wrote = true
-    return version
+    return applied(version)
   end
 
   local function touch(mode, since, key, idle)

@@ -497,6 +497,8 @@ async fn version_zero_is_a_version() {
     assert_eq!(node.run(1, Command::Touch(HOUR)).await.unwrap(), Outcome::Applied(0));
     let update = super::write(Condition::Version(0), 2, b"more").into();
     assert_eq!(node.run(1, update).await.unwrap(), Outcome::Applied(1));
+    let successor = Condition::Successor { version: 0, max_deadline: now() + HOUR };
+    assert_eq!(node.run(2, super::write(successor, 3, b"").into()).await.unwrap(), Outcome::Applied(0));
 }
 
 #[tokio::test]
