@@ -697,8 +697,16 @@ fn signal(name: &str, pid: u32) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Error::NotRunning) }
 }
 
-fn wait_for(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+fn wait_for(what: &str, condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    wait_within(PATIENCE, what, condition)
+}
+
+pub(crate) fn wait_within(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let deadline = Instant::now() + patience;
     while !condition()? {
         if Instant::now() >= deadline {
             return Err(Error::timeout(what));

@@ -1,16 +1,14 @@
 //! A primary and a replica that Sentinels watch.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::{Error, RedisServer, RedisServerBuilder, Reply, Result};
+use crate::{Error, RedisServer, RedisServerBuilder, Reply, Result, server::wait_within};
 
 /// So many Sentinels, of which two must agree.
 const SENTINELS: usize = 3;
 const QUORUM: usize = 2;
 /// How long they may take to know each other, or to promote the replica.
 const PATIENCE: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// Two servers, one of which is the primary and the other its replica, and three Sentinels that promote the replica when the
 /// primary dies. All on loopback; all end when this is dropped.
@@ -87,7 +85,7 @@ impl Watched {
     /// # Errors
     /// [`Error::Timeout`] after a minute.
     pub fn wait_for_promotion(&self, old: usize) -> Result<()> {
-        wait("the promotion", || {
+        wait_within(PATIENCE, "the promotion", || {
             for sentinel in self.sentinels.iter().filter(|sentinel| sentinel.pid().is_some()) {
                 if self.primary_of(sentinel)? == old {
                     return Ok(false);
@@ -102,7 +100,7 @@ impl Watched {
     /// # Errors
     /// [`Error::Timeout`] after a minute.
     pub fn wait_until_whole(&self) -> Result<()> {
-        wait("servers and Sentinels to find each other", || {
+        wait_within(PATIENCE, "servers and Sentinels to find each other", || {
             let others = (self.sentinels.len() - 1).to_string();
             for sentinel in &self.sentinels {
                 let known = self.known_to(sentinel)?;
@@ -133,15 +131,4 @@ impl Watched {
         let fields: Vec<String> = reply.array().unwrap_or_default().iter().filter_map(Reply::text).collect();
         Ok(fields.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
     }
-}
-
-fn wait(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition()? {
-        if Instant::now() >= deadline {
-            return Err(Error::timeout(what));
-        }
-        thread::sleep(PAUSE);
-    }
-    Ok(())
 }

@@ -34,9 +34,9 @@ local function general()
     return format('%d', number)
   end
 
-  -- What stands under a key: 'L' live, 'P' live and PENDING, 'T' tombstone, 'F' tombstone that forwards, '' nothing, 'G' garbage;
-  -- of a record also version, absolute deadline and operation. A record whose stamp is older than `since` is a leftover of an earlier tenure, and
-  -- nothing.
+  -- What stands under a key: 'L' live, 'P' live and PENDING, 'T' tombstone, 'F' tombstone that forwards, '' nothing,
+  -- 'G' garbage; of a record also version, absolute deadline and operation. A record whose stamp is older than `since` is a
+  -- leftover of an earlier tenure, and nothing.
   local function look(header, since)
     if header == '' then return '' end
     local kind = sub(header, 1, 3)
