@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use redis::{Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
 use super::sentinels::Sentinels;
 use crate::node::Credentials;
@@ -107,7 +107,7 @@ impl RedisAddress {
     }
 
     /// What a fresh connection begins with.
-    pub(super) fn login(&self, credentials: Option<&Credentials>) -> RedisConnectionInfo {
+    pub(super) fn login(&self, credentials: Option<&Credentials>) -> Vec<Cmd> {
         login(self.db, credentials)
     }
 
@@ -151,17 +151,16 @@ impl RedisAddress {
     }
 }
 
-/// What a fresh connection begins with: another user, another database.
-pub(super) fn login(db: i64, credentials: Option<&Credentials>) -> RedisConnectionInfo {
-    // Whatever the address asks for: answers are read as RESP2 writes them.
-    let login = RedisConnectionInfo::default().set_db(db).set_protocol(ProtocolVersion::RESP2);
-    let login = login.set_lib_name("sessionring", env!("CARGO_PKG_VERSION"));
-    let Some(credentials) = credentials else { return login };
-    let login = login.set_password(credentials.secret());
-    match credentials.user() {
-        Some(user) => login.set_username(user),
-        None => login,
-    }
+/// What a fresh connection begins with: another user, another database, and our name for `CLIENT LIST`.
+pub(super) fn login(db: i64, credentials: Option<&Credentials>) -> Vec<Cmd> {
+    let authentication = credentials.map(|credentials| {
+        let mut command = redis::cmd("AUTH");
+        command.arg(credentials.user()).arg(credentials.secret()).to_owned()
+    });
+    let selection = (db != 0).then(|| redis::cmd("SELECT").arg(db).to_owned());
+    let name = [("LIB-NAME", "sessionring"), ("LIB-VER", env!("CARGO_PKG_VERSION"))]
+        .map(|(what, value)| redis::cmd("CLIENT").arg("SETINFO").arg(what).arg(value).to_owned());
+    authentication.into_iter().chain(selection).chain(name).collect()
 }
 
 /// A path as it stands in an address.

@@ -17,7 +17,7 @@ use crate::{
 pub(super) const SOURCE: &str = include_str!("control.lua");
 
 impl RedisLink {
-    pub(super) async fn execute_control(&mut self, control: &Control) -> Result<ControlReply, Failure> {
+    pub(super) async fn execute_control(&self, control: &Control) -> Result<ControlReply, Failure> {
         let command = encode(&self.shared.control_hash, &self.shared.keys, control);
         let value = self.one(command.clone()).await?;
         let value = match value {
@@ -32,7 +32,7 @@ impl RedisLink {
         }
     }
 
-    pub(super) async fn execute_survey(&mut self, survey: &Survey) -> Result<Surveyed, Failure> {
+    pub(super) async fn execute_survey(&self, survey: &Survey) -> Result<Surveyed, Failure> {
         let surveyed = match survey {
             Survey::Scan { prefix, cursor, count } => {
                 let mut command = redis::cmd("SCAN");
@@ -52,7 +52,7 @@ impl RedisLink {
         surveyed.ok_or_else(|| Failure::Lost(self.garbage()))
     }
 
-    async fn weigh(&mut self, keys: &[Key]) -> Result<Option<Surveyed>, Failure> {
+    async fn weigh(&self, keys: &[Key]) -> Result<Option<Surveyed>, Failure> {
         let lengths = keys.iter().map(|key| redis::cmd("STRLEN").arg(key.as_bytes()).to_owned());
         if keys.is_empty() {
             return Ok(Some(Surveyed::Weights(Vec::new())));
@@ -70,7 +70,7 @@ impl RedisLink {
         Ok(Some(Surveyed::Weights(weights)))
     }
 
-    async fn one(&mut self, command: Cmd) -> Result<Value, Failure> {
+    async fn one(&self, command: Cmd) -> Result<Value, Failure> {
         let mut values = self.send(&pipeline([command])).await?;
         Ok(values.pop().unwrap_or(Value::Nil))
     }

@@ -114,6 +114,12 @@ fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
     Error::at(kind, id, format!("{advice} ({})", said.trim()))
 }
 
+/// What came is not what Redis answers to the command.
+pub(super) fn of_garbage(id: &NodeId, place: &impl Display) -> Error {
+    let message = format!("{place} gave an answer that Redis does not give; check the address");
+    Error::at(ErrorKind::Configuration, id, message)
+}
+
 /// No connection came about.
 pub(super) fn of_opening(id: &NodeId, place: &impl Display, error: &std::io::Error) -> Error {
     match explain(error) {
@@ -137,6 +143,23 @@ pub(super) fn of_login(id: &NodeId, place: &str, error: &RedisError) -> Error {
     broke
 }
 
+/// The error for an answer to AUTH that is one.
+pub(super) fn of_authentication(id: &NodeId, place: &impl Display, error: &ServerError) -> Error {
+    match error.code() {
+        // The second one: a server that has no password for this user.
+        "WRONGPASS" => of_password(id, place),
+        "ERR" if error.details().is_some_and(|said| said.contains("AUTH")) => of_password(id, place),
+        _ => of_server(id, error),
+    }
+}
+
+fn of_password(id: &NodeId, place: &impl Display) -> Error {
+    let message = format!(
+        "the server at {place} refuses this user or password; check the address, or the credentials given apart from it"
+    );
+    Error::at(ErrorKind::Configuration, id, message)
+}
+
 /// An error of the connection itself, before or during an exchange.
 pub(super) fn of_connection(id: &NodeId, place: &str, error: &RedisError) -> Error {
     use redis::ErrorKind as Kind;
@@ -146,14 +169,7 @@ pub(super) fn of_connection(id: &NodeId, place: &str, error: &RedisError) -> Err
             id,
             format!("what answers at {place} does not speak the Redis protocol; check host and port"),
         ),
-        Kind::AuthenticationFailed => Error::at(
-            ErrorKind::Configuration,
-            id,
-            format!(
-                "the server at {place} refuses this user or password; check the address, or the \
-                 credentials given apart from it"
-            ),
-        ),
+        Kind::AuthenticationFailed => of_password(id, &place),
         Kind::Server(_) | Kind::Extension => {
             let code = error.code().unwrap_or("ERR");
             of_code(id, code, error.detail().unwrap_or_default())

@@ -1,15 +1,15 @@
 //! Is this the right server, and is it fit to hold sessions?
 
 use std::{
+    fmt::Display,
     future::pending,
     sync::{Arc, atomic::AtomicU64},
 };
 
-use redis::{AsyncConnectionConfig, Value, aio::MultiplexedConnection};
+use redis::{Cmd, Value};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::watch,
     time::Instant,
 };
 
@@ -20,10 +20,11 @@ use super::{
     link::{RedisLink, Shared, pipeline},
     primary::Primary,
     script,
+    wire::Wire,
 };
 use crate::{
     error::{Error, ErrorKind},
-    node::{Access, Clocks, Connection, Driver, Failure, Hello, Transport, run},
+    node::{Access, Clocks, Connection, Driver, Hello, Transport, run},
     record::Millis,
     ring::{NodeId, Token},
     telemetry,
@@ -117,50 +118,40 @@ impl RedisTransport {
         }
     }
 
+    /// Says who we are and asks everything in one round trip.
     async fn greet<S>(&self, stream: S) -> Result<Connection<RedisLink>, Error>
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let place = self.address.to_string();
         let allowance = Allowance::of_handshake();
-        let stream = Bounded { stream, allowance: allowance.clone() };
-        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let (wire, driver) = Wire::over(Bounded { stream, allowance: allowance.clone() });
+        let mut driver: Driver = Box::pin(driver);
+
         let login = self.address.login(self.access.credentials(&self.id, &self.address).as_ref());
-        let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
-            .await
-            .map_err(|error| failure::of_login(&self.id, &place, &error))?;
-        let (open, closed) = watch::channel(());
-        let mut driver: Driver = Box::pin(async move {
-            driver.await;
-            drop(open);
+        let (introduction, asked) = (login.len(), Instant::now());
+        let commands = pipeline(login.into_iter().chain(self.questions()));
+        let answers = run(&mut driver, wire.call(commands.get_packed_pipeline(), commands.len())).await;
+        let mut answers = answers.map_err(|error| failure::of_login(&self.id, &place, &error))?;
+        let questions = answers.split_off(introduction);
+        admitted(&self.id, &self.address, commands.cmd_iter().zip(&answers))?;
+        let ([script_hash, control_hash], hello) = self.examine(questions, asked)?;
+        let shared = Arc::new(Shared {
+            id: self.id.clone(),
+            place,
+            keys: self.keys.clone(),
+            clocks: self.clocks.clone(),
+            allow_eviction: self.allow_eviction,
+            script_hash,
+            control_hash,
+            seq: AtomicU64::new(0),
+            allowance,
         });
-        let mut link = RedisLink {
-            shared: Arc::new(Shared {
-                id: self.id.clone(),
-                place,
-                keys: self.keys.clone(),
-                clocks: self.clocks.clone(),
-                allow_eviction: self.allow_eviction,
-                script_hash: String::new(),
-                control_hash: String::new(),
-                seq: AtomicU64::new(0),
-                allowance: None,
-                closed,
-            }),
-            connection,
-        };
-        let ([script, control], hello) = run(&mut driver, self.examine(&mut link)).await?;
-        if let Some(shared) = Arc::get_mut(&mut link.shared) {
-            (shared.script_hash, shared.control_hash) = (script, control);
-            shared.allowance = Some(allowance);
-        }
-        Ok(Connection { link, hello, driver })
+        Ok(Connection { link: RedisLink { shared, wire }, hello, driver })
     }
 
-    /// Asks everything in one round trip, then judges what came back, worst first.
-    async fn examine(&self, link: &mut RedisLink) -> Result<([String; 2], Hello), Error> {
-        let asked = Instant::now();
-        let commands = pipeline([
+    fn questions(&self) -> [Cmd; 7] {
+        [
             redis::cmd("INFO"),
             redis::cmd("TIME"),
             redis::cmd("SCRIPT").arg("LOAD").arg(script::SOURCE).to_owned(),
@@ -168,21 +159,25 @@ impl RedisTransport {
             redis::cmd("GET").arg(&self.keys.node).to_owned(),
             redis::cmd("GET").arg(&self.keys.incarnation).to_owned(),
             redis::cmd("GET").arg(&self.keys.fence).to_owned(),
-        ]);
-        let answers = link.send(&commands).await.map_err(Failure::into_error)?;
+        ]
+    }
+
+    /// Judges what came back, worst first.
+    fn examine(&self, answers: Vec<Value>, asked: Instant) -> Result<([String; 2], Hello), Error> {
+        let garbage = || failure::of_garbage(&self.id, &self.address);
         let mut answers = answers.into_iter();
         let mut next = || match answers.next() {
             Some(Value::ServerError(error)) => Err(failure::of_server(&self.id, &error)),
             Some(value) => Ok(value),
-            None => Err(link.garbage()),
+            None => Err(garbage()),
         };
-        let info = text(next()?).ok_or_else(|| link.garbage())?;
+        let info = text(next()?).ok_or_else(garbage)?;
         self.judge(&Info(&info))?;
         let process = Info(&info).process();
         let version = Info(&info).version_name();
-        let time = milliseconds(next()?).ok_or_else(|| link.garbage())?;
+        let time = milliseconds(next()?).ok_or_else(garbage)?;
         let reading = self.clocks.read(time, asked);
-        let mut hash = || text(next()?).ok_or_else(|| link.garbage());
+        let mut hash = || text(next()?).ok_or_else(garbage);
         let hashes = [hash()?, hash()?];
         let mut stored = || {
             next().map(|value| match value {
@@ -243,6 +238,24 @@ impl RedisTransport {
         }
         check_eviction(&self.id, &place.to_string(), info, self.allow_eviction)
     }
+}
+
+/// Whether the server took us for who we say we are, and has the database.
+pub(super) fn admitted<'a>(
+    id: &NodeId,
+    place: &impl Display,
+    login: impl Iterator<Item = (&'a Cmd, &'a Value)>,
+) -> Result<(), Error> {
+    for (command, answer) in login {
+        let Value::ServerError(error) = answer else { continue };
+        match command.args_iter().next() {
+            Some(redis::Arg::Simple(b"AUTH")) => return Err(failure::of_authentication(id, place, error)),
+            Some(redis::Arg::Simple(b"SELECT")) => return Err(failure::of_server(id, error)),
+            // A server that does not want to know what we are called does not have to.
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A server that throws keys away is refused, unless that was asked for.

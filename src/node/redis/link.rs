@@ -2,21 +2,21 @@
 
 use std::{
     ops::Range,
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
-use tokio::{sync::watch, time::Instant};
+use redis::{Cmd, Pipeline, Value};
+use tokio::time::Instant;
 
 use super::{
     bounded::Allowance,
     control, failure,
     handshake::{self, Info},
     script, snapshot,
+    wire::Wire,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -26,11 +26,11 @@ use crate::{
     topology::{Fence, MetaKeys},
 };
 
-/// The end of a connection that requests go into; its driver is with the dispatcher.
+/// The end of a connection that requests go into; what moves its bytes is with the dispatcher.
 #[derive(Clone)]
 pub(crate) struct RedisLink {
     pub(super) shared: Arc<Shared>,
-    pub(super) connection: MultiplexedConnection,
+    pub(super) wire: Wire,
 }
 
 pub(super) struct Shared {
@@ -43,10 +43,8 @@ pub(super) struct Shared {
     pub(super) control_hash: String,
     /// The highest count of write batches that was answered.
     pub(super) seq: AtomicU64,
-    /// What the answers may amount to, after the handshake.
-    pub(super) allowance: Option<Allowance>,
-    /// The sender is never used, only dropped: an error is the sign that the connection is gone.
-    pub(super) closed: watch::Receiver<()>,
+    /// What the answers may amount to.
+    pub(super) allowance: Allowance,
 }
 
 /// Batches as commands.
@@ -74,9 +72,9 @@ impl Link for RedisLink {
         Parcel { batches, commands }
     }
 
-    async fn exchange(mut self, parcel: Parcel) -> Vec<BatchReply> {
+    async fn exchange(self, parcel: Parcel) -> Vec<BatchReply> {
         let Parcel { batches, commands } = parcel;
-        if self.shared.closed.has_changed().is_err() {
+        if self.wire.is_closed() {
             let error = Error::at(ErrorKind::Unavailable, &self.shared.id, "the connection was closed");
             return batches.iter().map(|_| BatchReply::Closed(error.clone())).collect();
         }
@@ -112,15 +110,15 @@ impl Link for RedisLink {
         replies
     }
 
-    async fn control(mut self, control: Control) -> Result<ControlReply, Failure> {
+    async fn control(self, control: Control) -> Result<ControlReply, Failure> {
         self.execute_control(&control).await
     }
 
-    async fn survey(mut self, survey: Survey) -> Result<Surveyed, Failure> {
+    async fn survey(self, survey: Survey) -> Result<Surveyed, Failure> {
         self.execute_survey(&survey).await
     }
 
-    async fn probe(mut self) -> Result<Look, Error> {
+    async fn probe(self) -> Result<Look, Error> {
         let id = self.shared.id.clone();
         let asked = Instant::now();
         let commands = pipeline([
@@ -191,34 +189,10 @@ impl RedisLink {
     }
 
     /// Sends commands in one go. An error means that the connection is of no use any more.
-    pub(super) async fn send(&mut self, commands: &Pipeline) -> Result<Vec<Value>, Failure> {
-        let (id, place) = (&self.shared.id, &self.shared.place);
-        self.shared.allowance.iter().for_each(Allowance::renew);
-        let connection = &mut self.connection;
-        let mut sent = pin!(async {
-            if commands.len() == 1
-                && let Some(command) = commands.cmd_iter().next()
-            {
-                connection.send_packed_command(command).await.map(|value| vec![value])
-            } else {
-                connection.send_packed_commands(commands, 0, commands.len()).await
-            }
-        });
-        // A command that comes to the driver just as it ends may never be answered, not even with an error. What the
-        // driver did answer, it answered before it was gone.
-        let mut closed = self.shared.closed.clone();
-        let sent = tokio::select! {
-            biased;
-            sent = &mut sent => sent,
-            _ = closed.changed() => tokio::select! {
-                biased;
-                sent = &mut sent => sent,
-                () = std::future::ready(()) => {
-                    let message = format!("the connection to {place} was closed");
-                    return Err(Failure::Lost(Error::at(ErrorKind::Unavailable, id, message)));
-                }
-            },
-        };
+    pub(super) async fn send(&self, commands: &Pipeline) -> Result<Vec<Value>, Failure> {
+        self.shared.allowance.renew();
+        let sent = self.wire.call(commands.get_packed_pipeline(), commands.len()).await;
+        let Shared { id, place, .. } = &*self.shared;
         sent.map_err(|error| Failure::Lost(failure::of_connection(id, place, &error)))
     }
 
@@ -240,9 +214,7 @@ impl RedisLink {
     }
 
     pub(super) fn garbage(&self) -> Error {
-        let message =
-            format!("{} gave an answer that Redis does not give; check the address", self.shared.place);
-        Error::at(ErrorKind::Configuration, &self.shared.id, message)
+        failure::of_garbage(&self.shared.id, &self.shared.place)
     }
 }
 

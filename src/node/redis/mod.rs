@@ -4,7 +4,8 @@
 //! - `sentinels`, `primary`: Sentinels as an address says them, and where the primary is that they watch
 //! - `handshake`: is this the right server, and is it fit to hold sessions?
 //! - `bounded`: no more is read than anybody can have asked for
-//! - `link`: the connection, and batches as commands
+//! - `wire`, `answers`: a connection, on which commands go out and answers come back; and what comes, taken apart
+//! - `link`: batches as commands
 //! - `snapshot`: records and how long they live, read together
 //! - `script`: `batch.lua`, what goes into it and what comes out
 //! - `control`: `control.lua`, the same, and questions about what the server holds
@@ -12,6 +13,7 @@
 //! - `raw`: what parses the server's bytes, without a connection, for the fuzz targets
 
 mod address;
+mod answers;
 mod bounded;
 mod control;
 mod failure;
@@ -22,6 +24,7 @@ pub(crate) mod raw;
 mod script;
 mod sentinels;
 mod snapshot;
+mod wire;
 
 pub(crate) use self::{
     address::RedisAddress,

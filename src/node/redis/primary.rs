@@ -11,8 +11,8 @@ use futures_util::{
     stream::{self, FuturesUnordered, Stream},
 };
 use redis::{
-    AsyncConnectionConfig, Cmd, Value,
-    aio::{MultiplexedConnection, PubSub, PubSubStream},
+    Cmd, ProtocolVersion, RedisConnectionInfo, Value,
+    aio::{PubSub, PubSubStream},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -23,12 +23,14 @@ use super::{
     address::{Place, RedisAddress, login},
     bounded::{Allowance, Bounded},
     failure,
-    handshake::{dial, text},
+    handshake::{admitted, dial, text},
+    link::pipeline,
     sentinels::{Host, Sentinels},
+    wire::Wire,
 };
 use crate::{
     error::{Error, ErrorKind},
-    node::{Access, Credentials, Tls, about},
+    node::{Access, Credentials, Driver, Tls, about, run},
     ring::NodeId,
 };
 
@@ -39,6 +41,17 @@ const GRACE: Duration = Duration::from_millis(100);
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Until a Sentinel that cannot be listened to is tried again, about.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a connection begins with that only listens, for which the driver's own is right.
+fn listener(credentials: Option<&Credentials>) -> RedisConnectionInfo {
+    let login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2);
+    let Some(credentials) = credentials else { return login };
+    let login = login.set_password(credentials.secret());
+    match credentials.user() {
+        Some(user) => login.set_username(user),
+        None => login,
+    }
+}
 
 /// The way to the primary of that name.
 #[derive(Clone)]
@@ -132,7 +145,7 @@ impl Primary {
             let stream = self.open(host).await?;
             let broken = |error| failure::of_login(&self.id, &host.to_string(), &error);
             let mut listening =
-                PubSub::new(&login(0, self.credentials.as_ref()), stream).await.map_err(broken)?;
+                PubSub::new(&listener(self.credentials.as_ref()), stream).await.map_err(broken)?;
             listening.subscribe("+switch-master").await.map_err(broken)?;
             Ok(listening.into_on_message())
         };
@@ -143,19 +156,18 @@ impl Primary {
     async fn ask(&self, host: &Host) -> Result<Said, Error> {
         let stream = self.open(host).await?;
         let broken = |error| failure::of_login(&self.id, &host.to_string(), &error);
-        let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let login = login(0, self.credentials.as_ref());
-        let (mut connection, driver) =
-            MultiplexedConnection::new_with_config(&login, stream, config).await.map_err(broken)?;
+        let introduction = login.len();
         // The place after the number: what changes in between is only taken for older than it is.
-        let mut questions = redis::pipe();
-        questions.add_command(self.question("MASTER")).add_command(self.question("GET-MASTER-ADDR-BY-NAME"));
-        let answers = tokio::select! {
-            biased;
-            answers = connection.send_packed_commands(&questions, 0, 2) => answers.map_err(broken)?,
-            () = driver => return Err(Error::at(ErrorKind::Unavailable, &self.id, "the connection was closed")),
-        };
-        self.understand(host, answers)
+        let questions = [self.question("MASTER"), self.question("GET-MASTER-ADDR-BY-NAME")];
+        let commands = pipeline(login.into_iter().chain(questions));
+        let (wire, moving) = Wire::over(stream);
+        let mut moving: Driver = Box::pin(moving);
+        let answers = run(&mut moving, wire.call(commands.get_packed_pipeline(), commands.len())).await;
+        let mut answers = answers.map_err(broken)?;
+        let questions = answers.split_off(introduction);
+        admitted(&self.id, host, commands.cmd_iter().zip(&answers))?;
+        self.understand(host, questions)
     }
 
     fn question(&self, word: &str) -> Cmd {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     RedisAddress, RedisTransport,
+    answers::Answers,
     handshake::{self, Info},
     link::Packed,
     script::{self, Instruction},
@@ -28,7 +29,7 @@ pub(crate) fn batch_reply(
     kind: BatchKind,
     requests: usize,
 ) -> Option<BatchReply> {
-    let value = redis::parse_redis_value(answer).ok()?;
+    let value = Answers::whole(answer)?;
     let scopes = vec![Scope::new(Epoch::FIRST, Mode::Settled); requests];
     Packed { commands: 0..1, fence: *fence, kind, scopes }.decode(id, value)
 }
@@ -45,7 +46,7 @@ pub(crate) fn greeting(id: &NodeId, info: &[u8], time: &[u8], other: u64) -> Res
         allow_eviction: false,
     };
     let garbage = || Error::at(ErrorKind::Configuration, id, "not an answer of Redis");
-    let parse = |answer| redis::parse_redis_value(answer).map_err(|_| garbage());
+    let parse = |answer| Answers::whole(answer).ok_or_else(garbage);
     let info = handshake::text(parse(info)?).ok_or_else(garbage)?;
     transport.judge(&Info(&info))?;
     let time = handshake::milliseconds(parse(time)?).ok_or_else(garbage)?;
