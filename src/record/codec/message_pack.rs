@@ -1,5 +1,8 @@
-use rmp_serde::decode::Error;
-use serde::{Serialize, de::DeserializeOwned};
+use rmp_serde::{Deserializer, decode::Error};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use super::{Codec, CodecError, CodecId, shallow::Shallow};
 
@@ -18,16 +21,18 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
     }
 
     fn decode(&self, payload: &[u8]) -> Result<T, CodecError> {
-        let mut rest = payload;
-        let Shallow(value) = rmp_serde::from_read(&mut rest).map_err(|error| match error {
+        // From a slice, so that strings are copied once.
+        let mut reader = Deserializer::from_read_ref(payload);
+        let Shallow(value) = Shallow::deserialize(&mut reader).map_err(|error| match error {
             // A message of the type's own may quote the value.
             Error::Syntax(_) | Error::Uncategorized(_) => {
                 CodecError::new("MessagePack does not fit the type")
             }
             error => CodecError::new(error),
         })?;
-        if !rest.is_empty() {
-            return Err(CodecError::new(format_args!("{} bytes are left over", rest.len())));
+        // Nothing begins at the end, not even something broken.
+        if !matches!(IgnoredAny::deserialize(&mut reader), Err(Error::InvalidMarkerRead(_))) {
+            return Err(CodecError::new("bytes are left over"));
         }
         Ok(value)
     }
