@@ -1,6 +1,4 @@
-//! Without the feature `tls`, an address that needs it says so. (`make test` builds this one apart.)
-
-#![cfg(not(feature = "tls"))]
+//! Without the feature `tls`, an address that needs it says so.
 
 use sessionring::SessionRing;
 
