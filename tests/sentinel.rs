@@ -315,6 +315,31 @@ async fn the_newest_promotion_counts_and_two_of_the_same_number_are_a_contradict
     );
 }
 
+/// Each announcement is a reason to ask all Sentinels, which is not to be had as often as somebody likes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sentinel_that_announces_without_end_is_not_asked_without_end() {
+    let primary = server();
+    let mut flood = b"*3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n".to_vec();
+    let message = "p 127.0.0.1 1 127.0.0.1 2";
+    let announced = format!("*3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n${}\r\n{message}\r\n", message.len());
+    flood.extend(announced.repeat(10_000).into_bytes());
+    let Script::Respond(answers) = says(primary.port(), 1) else { unreachable!() };
+    let sentinel = FakeServer::start(Script::respond(move |command| match &*command[0] {
+        b"SUBSCRIBE" => flood.clone(),
+        _ => answers(command),
+    }))
+    .unwrap();
+    let ring = nodes([at(&[&sentinel])]).connect().await.unwrap();
+    let sessions = logins(&ring);
+    let id = sessions.create(&login(1)).await.unwrap();
+    let (before, begin) = (sentinel.connections(), Instant::now());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(sessions.get(&id).await.unwrap(), Some(login(1)));
+    // It is asked about every 100 ms, and listened to by one connection.
+    let (asked, most) = (sentinel.connections() - before, 5 + begin.elapsed().as_millis() as u64 / 75);
+    assert!(asked > 2 && asked <= most, "{asked} of at most {most}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_turns_out_to_be_a_replica_is_not_used() {
     let primary = server();

@@ -32,7 +32,8 @@ use crate::{
     ring::NodeId,
 };
 
-/// So long the others may take when one Sentinel has answered: they may know of a newer promotion.
+/// So long the others may take when one Sentinel has answered: they may know of a newer promotion. And so long at least, about,
+/// until they are asked again.
 const GRACE: Duration = Duration::from_millis(100);
 /// How often Sentinels are asked about a primary that is in use, about, besides listening to them: what they say may be lost on
 /// a connection that leads nowhere.
@@ -95,6 +96,8 @@ impl Primary {
             {
                 return;
             }
+            // One that announces without end is not answered with as many questions.
+            sleep(about(GRACE)).await;
         }
     }
 
