@@ -238,6 +238,20 @@ async fn a_server_that_is_told_to_evict_while_it_is_used_is_used_no_more() {
     assert_eq!(sessions.get(&id).await.unwrap(), Some(login(1)));
 }
 
+/// Nobody writes, so nobody is told that it takes no writes; and what it answers to reads may be old.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_demoted_while_it_is_only_read_from_is_used_no_more() {
+    let (servers, primary) = (servers(2), server());
+    let ring = watchful(on(&servers)).connect().await.unwrap();
+    let mut events = ring.events();
+    servers[1].command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).unwrap().ok().unwrap();
+    let error = goes_down(&mut events, "b").await;
+    assert!(error.to_string().contains("replica"), "{error}");
+    assert!(matches!(ring.health()[0].state, NodeState::Up(_)), "{:?}", ring.health()[0]);
+    servers[1].command(&["REPLICAOF", "NO", "ONE"]).unwrap().ok().unwrap();
+    comes_up(&mut events, "b").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_jumps_while_the_node_is_used_costs_that_node_and_not_the_one_beside_it() {
     for jump in [3 * 3600, -3 * 3600] {

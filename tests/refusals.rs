@@ -53,8 +53,8 @@ async fn a_server_with_too_many_connections_says_so_and_those_that_are_open_go_o
     let id = sessions.create(&login(1)).await.unwrap();
     let mut control = server.client().unwrap();
     control.command(&["CONFIG", "SET", "maxclients", "1"]).unwrap().ok().unwrap();
-    let error = on(std::slice::from_ref(&server)).connect().await.unwrap_err();
-    assert!(error.is_unavailable() && error.to_string().contains("maxclients"), "{error}");
+    let error = says("maxclients", || on(std::slice::from_ref(&server)).connect()).await;
+    assert!(error.is_unavailable(), "{error}");
     assert_eq!(sessions.get(&id).await.unwrap(), Some(login(1)));
     // Nor is it called again without a pause by who has lost his connection.
     control.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap();
@@ -74,7 +74,8 @@ async fn a_server_that_is_busy_with_a_script_of_somebody_else() {
     other.send(&["EVAL", "while true do end", "0"]).unwrap();
     let error = says("another script blocks the server", || sessions.get(&id)).await;
     assert!(error.is_unavailable(), "{error}");
-    let error = says("another script blocks the server", || sessions.set(&id, &login(2))).await;
+    let other_login = login(2);
+    let error = says("another script blocks the server", || sessions.set(&id, &other_login)).await;
     assert!(error.is_unavailable(), "nothing of it has happened: {error}");
     server.command(&["SCRIPT", "KILL"]).unwrap().ok().unwrap();
     assert_eq!(again(|| sessions.get(&id)).await, Some(login(1)));
@@ -102,6 +103,15 @@ async fn a_primary_that_misses_its_replicas_takes_no_writes() {
     assert_eq!(sessions.get(&id).await.unwrap(), None);
 }
 
+/// It says why, unasked, and hangs up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_in_protected_mode_says_so() {
+    let denied = "DENIED Redis is running in protected mode because protected mode is enabled. Set a password.";
+    let fake = FakeServer::start(Script::OnceAndClose(format!("-{denied}\r\n").into())).unwrap();
+    let error = nodes([fake.address()]).connect().await.unwrap_err();
+    assert!(error.is_configuration() && error.to_string().contains("ACL users"), "{error}");
+}
+
 /// Every refusal of a whole command, in the middle of work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_server_refuses_while_it_is_used_was_not_done() {
@@ -127,7 +137,8 @@ async fn what_a_server_refuses_while_it_is_used_was_not_done() {
             client.lock().unwrap().command(args).unwrap().encode()
         }))
         .unwrap();
-        let ring = nodes([fake.address()]).request_timeout(Duration::from_secs(1)).connect().await.unwrap();
+        let ring = on(std::slice::from_ref(&server)).route("a", fake.address());
+        let ring = ring.request_timeout(Duration::from_secs(1)).connect().await.unwrap();
         let sessions = logins(&ring);
         let id = sessions.create(&login(1)).await.unwrap();
         refuses.store(true, Relaxed);

@@ -14,6 +14,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How much may still come. Cheap to clone; all clones are one.
@@ -49,11 +50,47 @@ impl Allowance {
     }
 }
 
+/// What came first, as long as that is little: a server that does not let anybody in says why and hangs up, unasked, and the
+/// driver takes it for the answer to the first of its own commands. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Greeting(Arc<Mutex<Vec<u8>>>);
+
+impl Greeting {
+    const LONGEST: usize = 512;
+
+    /// Takes note; says whether more is of interest.
+    fn hear(&self, bytes: &[u8]) -> bool {
+        let mut heard = self.0.lock();
+        let room = Greeting::LONGEST - heard.len();
+        heard.extend(&bytes[..bytes.len().min(room)]);
+        heard.len() < Greeting::LONGEST
+    }
+
+    /// The error that the server said, if it said nothing else.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let heard = self.0.lock();
+        let line = heard.strip_prefix(b"-")?.strip_suffix(b"\r\n")?;
+        (!line.contains(&b'\n')).then(|| String::from_utf8_lossy(line).into_owned())
+    }
+}
+
 /// Reads no more than is allowed.
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
-    pub(super) stream: S,
-    pub(super) allowance: Allowance,
+    stream: S,
+    allowance: Allowance,
+    greeting: Option<Greeting>,
+}
+
+impl<S> Bounded<S> {
+    pub(super) fn new(stream: S, allowance: Allowance) -> Bounded<S> {
+        Bounded { stream, allowance, greeting: None }
+    }
+
+    /// Listens to what comes first.
+    pub(super) fn greeted(self, greeting: Greeting) -> Bounded<S> {
+        Bounded { greeting: Some(greeting), ..self }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
@@ -65,7 +102,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         match read {
-            Poll::Ready(Ok(())) => Poll::Ready(self.allowance.spend(&buffer.filled()[before..])),
+            Poll::Ready(Ok(())) => {
+                let came = &buffer.filled()[before..];
+                self.greeting.take_if(|greeting| !greeting.hear(came));
+                Poll::Ready(self.allowance.spend(came))
+            }
             other => other,
         }
     }
@@ -110,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_asked_for_ends_the_stream() {
         let allowance = Allowance(Arc::new(AtomicU64::new(10)));
-        let mut stream = Bounded { stream: &[7_u8; 64][..], allowance: allowance.clone() };
+        let mut stream = Bounded::new(&[7_u8; 64][..], allowance.clone());
         let mut eight = [0; 8];
         stream.read_exact(&mut eight).await.unwrap();
         assert!(stream.read_exact(&mut eight).await.is_err());
@@ -123,9 +164,23 @@ mod tests {
     #[tokio::test]
     async fn short_lines_cost_more_than_their_bytes() {
         let allowance = Allowance(Arc::new(AtomicU64::new(1000)));
-        let mut stream = Bounded { stream: &b":1\r\n".repeat(64)[..], allowance: allowance.clone() };
+        let lines = b":1\r\n".repeat(64);
+        let mut stream = Bounded::new(&lines[..], allowance.clone());
         let mut all = Vec::new();
         assert!(stream.read_to_end(&mut all).await.is_err());
         allowance.spend(b"no line").unwrap();
+    }
+
+    #[test]
+    fn a_refusal_is_one_error_and_nothing_else() {
+        let refusal = |said: &[&[u8]]| {
+            let greeting = Greeting::default();
+            let _ = said.iter().all(|bytes| greeting.hear(bytes));
+            greeting.refusal()
+        };
+        assert_eq!(refusal(&[b"-ERR max", b" number\r\n"]).as_deref(), Some("ERR max number"));
+        for other in [&b""[..], b"-ERR cut", b"+OK\r\n", b"-ERR one\r\n-ERR two\r\n", &[b'-'; 1000]] {
+            assert_eq!(refusal(&[other]), None);
+        }
     }
 }

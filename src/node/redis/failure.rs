@@ -65,6 +65,11 @@ pub(super) fn of_server(id: &NodeId, error: &ServerError) -> Error {
     of_code(id, error.code(), error.details().unwrap_or_default())
 }
 
+/// The error that a server said in the place of everything else, before it hung up.
+pub(super) fn of_refusal(id: &NodeId, said: &str) -> Error {
+    of_code(id, said.split(' ').next().unwrap_or_default(), said)
+}
+
 fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
     let said = if text.starts_with(code) { text.to_owned() } else { format!("{code} {text}") };
     let (kind, advice) = match code {
@@ -99,6 +104,14 @@ fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
         "ERR" if text.contains("DB index") => {
             (ErrorKind::Configuration, "the server has no database of this number; check the address")
         }
+        "ERR" if text.contains("max number of clients") => (
+            ErrorKind::Unavailable,
+            "the server has as many connections as its maxclients allows; raise it, or look who holds them (CLIENT LIST)",
+        ),
+        "DENIED" => (
+            ErrorKind::Configuration,
+            "the server is in protected mode and lets in nobody from another machine; give it a password or ACL users",
+        ),
         "WRONGTYPE" | "CORRUPT" => (
             ErrorKind::Configuration,
             "something else wrote to one of the ring's own keys (sessionring:RING:…); remove the key by hand",

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     address::{Place, RedisAddress},
-    bounded::{Allowance, Bounded},
+    bounded::{Allowance, Bounded, Greeting},
     control, failure,
     link::{RedisLink, Shared, pipeline},
     primary::Primary,
@@ -123,12 +123,18 @@ impl RedisTransport {
     {
         let place = self.address.to_string();
         let allowance = Allowance::of_handshake();
-        let stream = Bounded { stream, allowance: allowance.clone() };
+        let greeting = Greeting::default();
+        let stream = Bounded::new(stream, allowance.clone()).greeted(greeting.clone());
+        // A connection that merely ended may have been refused before.
+        let refused = |error: Error| match greeting.refusal() {
+            Some(said) if error.kind() == ErrorKind::Unavailable => failure::of_refusal(&self.id, &said),
+            _ => error,
+        };
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let login = self.address.login(self.access.credentials(&self.id, &self.address).as_ref());
         let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
             .await
-            .map_err(|error| failure::of_login(&self.id, &place, &error))?;
+            .map_err(|error| refused(failure::of_login(&self.id, &place, &error)))?;
         let (open, closed) = watch::channel(());
         let mut driver: Driver = Box::pin(async move {
             driver.await;
@@ -149,7 +155,8 @@ impl RedisTransport {
             }),
             connection,
         };
-        let ([script, control], hello) = run(&mut driver, self.examine(&mut link)).await?;
+        let examined = run(&mut driver, self.examine(&mut link)).await;
+        let ([script, control], hello) = examined.map_err(refused)?;
         if let Some(shared) = Arc::get_mut(&mut link.shared) {
             (shared.script_hash, shared.control_hash) = (script, control);
             shared.allowance = Some(allowance);

@@ -172,7 +172,7 @@ impl Primary {
             Some(tls) => Box::new(tls.secure(&host.name, stream).await.map_err(broken)?),
             None => Box::new(stream),
         };
-        Ok(Bounded { stream, allowance: Allowance::of_handshake() })
+        Ok(Bounded::new(stream, Allowance::of_handshake()))
     }
 
     fn understand(&self, host: &Host, answers: Vec<Value>) -> Result<Said, Error> {
