@@ -241,8 +241,11 @@ async fn a_server_that_is_told_to_evict_while_it_is_used_is_used_no_more() {
 /// Nobody writes, so nobody is told that it takes no writes; and what it answers to reads may be old.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_demoted_while_it_is_only_read_from_is_used_no_more() {
-    let (servers, primary) = (servers(2), server());
+    let servers = servers(2);
     let ring = watchful(on(&servers)).connect().await.unwrap();
+    let primary = RedisServer::builder().replica_of(&servers[1]).start().unwrap();
+    primary.wait_for_link().unwrap();
+    primary.command(&["REPLICAOF", "NO", "ONE"]).unwrap().ok().unwrap();
     let mut events = ring.events();
     servers[1].command(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).unwrap().ok().unwrap();
     let error = goes_down(&mut events, "b").await;

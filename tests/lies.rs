@@ -134,8 +134,20 @@ fn twist_a_part(truth: Reply, dice: &mut Dice, heard: &[Reply]) -> Reply {
         (1, _) => Reply::Int([i64::MIN, -1, 0, 1, 1 << 48, 1 << 53, i64::MAX][dice.roll(7)]),
         (2, _) => {
             let codes = [
-                "LOADING", "READONLY", "NOPERM", "MOVED 1 127.0.0.1:1", "OOM", "NOSCRIPT", "WRONGTYPE", "BUSY",
-                "MASTERDOWN", "NOAUTH", "ERR what", "CLUSTERDOWN", "EXECABORT", "",
+                "LOADING",
+                "READONLY",
+                "NOPERM",
+                "MOVED 1 127.0.0.1:1",
+                "OOM",
+                "NOSCRIPT",
+                "WRONGTYPE",
+                "BUSY",
+                "MASTERDOWN",
+                "NOAUTH",
+                "ERR what",
+                "CLUSTERDOWN",
+                "EXECABORT",
+                "",
             ];
             Reply::Error(codes[dice.roll(codes.len())].to_owned())
         }
@@ -229,7 +241,11 @@ async fn whatever_a_node_answers_nobody_sees_the_session_of_somebody_else() {
         }
     }
     assert!(failures > 60, "{failures}");
-    assert_eq!(again(|| sessions.get(&elsewhere)).await, Some(login(99)), "the other node has heard of nothing");
+    assert_eq!(
+        again(|| sessions.get(&elsewhere)).await,
+        Some(login(99)),
+        "the other node has heard of nothing"
+    );
 }
 
 /// As behind a proxy that confuses who asked what.
@@ -288,7 +304,9 @@ async fn answers_that_are_too_many_too_few_or_of_another_type_are_errors() {
             let told = lying.clone();
             let fake = liar(&server, lies.clone(), move |args, truth| match truth {
                 // The control plane's script has more keys.
-                Reply::Array(parts) if args[0] == word.as_bytes() && args[2] != b"6" && told.load(Relaxed) => {
+                Reply::Array(parts)
+                    if args[0] == word.as_bytes() && args[2] != b"6" && told.load(Relaxed) =>
+                {
                     change(parts).encode()
                 }
                 truth => truth.encode(),
@@ -305,7 +323,12 @@ async fn answers_that_are_too_many_too_few_or_of_another_type_are_errors() {
                     "MGET" => vec![
                         sessions.get(&id).await.map(drop).expect_err(what),
                         sessions.visit(&id).await.map(drop).expect_err(what),
-                        sessions.get_many(&[id.clone(), id.clone()]).await.remove(1).map(drop).expect_err(what),
+                        sessions
+                            .get_many(&[id.clone(), id.clone()])
+                            .await
+                            .remove(1)
+                            .map(drop)
+                            .expect_err(what),
                     ],
                     _ => vec![
                         sessions.set(&id, &login(1)).await.expect_err(what),
@@ -314,7 +337,8 @@ async fn answers_that_are_too_many_too_few_or_of_another_type_are_errors() {
                     ],
                 };
                 for error in errors {
-                    let typed = error.is_configuration() || error.is_unavailable() || error.is_indeterminate();
+                    let typed =
+                        error.is_configuration() || error.is_unavailable() || error.is_indeterminate();
                     assert!(typed && error.node().unwrap().as_str() == "a", "{word}, {what}: {error:?}");
                 }
             }
@@ -350,7 +374,11 @@ fn documents(own: &Document) -> Vec<(&'static str, Vec<u8>, Fence)> {
     vec![
         ("of another fence", next.clone(), newer),
         ("of this very epoch, changed", with(2, &[1]), naming(own.epoch().get(), &with(2, &[1]))),
-        ("of the last epoch and named, but cut", last[..last.len() - 1].to_vec(), naming((1 << 48) - 1, &last)),
+        (
+            "of the last epoch and named, but cut",
+            last[..last.len() - 1].to_vec(),
+            naming((1 << 48) - 1, &last),
+        ),
         ("beyond the last epoch", far.clone(), naming(u64::MAX, &far)),
         ("of a format to come", with(1, &[2]), naming(2, &with(1, &[2]))),
         ("of a million nodes", many.clone(), naming(2, &many)),

@@ -106,7 +106,8 @@ async fn a_primary_that_misses_its_replicas_takes_no_writes() {
 /// It says why, unasked, and hangs up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_in_protected_mode_says_so() {
-    let denied = "DENIED Redis is running in protected mode because protected mode is enabled. Set a password.";
+    let denied =
+        "DENIED Redis is running in protected mode because protected mode is enabled. Set a password.";
     let fake = FakeServer::start(Script::OnceAndClose(format!("-{denied}\r\n").into())).unwrap();
     let error = nodes([fake.address()]).connect().await.unwrap_err();
     assert!(error.is_configuration() && error.to_string().contains("ACL users"), "{error}");

@@ -105,7 +105,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
             Poll::Ready(Ok(())) => {
                 let came = &buffer.filled()[before..];
                 self.greeting.take_if(|greeting| !greeting.hear(came));
-                Poll::Ready(self.allowance.spend(came))
+                let spent = self.allowance.spend(came);
+                if spent.is_err() {
+                    // An error says that nothing was read.
+                    buffer.set_filled(before);
+                }
+                Poll::Ready(spent)
             }
             other => other,
         }
