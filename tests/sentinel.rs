@@ -350,8 +350,8 @@ async fn a_sentinel_that_announces_without_end_is_not_asked_without_end() {
 async fn a_server_that_hangs_is_waited_for_until_the_sentinels_announce_another() {
     let (hangs, primary) = (FakeServer::start(Script::Silence).unwrap(), server());
     let sentinel = FakeServer::start(announces(says(hangs.port(), 1))).unwrap();
-    let patient = nodes([at(&[&sentinel])]).connect_timeout(2 * PATIENCE);
-    let begin = Instant::now();
+    // Less than until they would be asked without an announcement.
+    let patient = nodes([at(&[&sentinel])]).connect_timeout(Duration::from_secs(7));
     let connecting = tokio::spawn(patient.connect());
     while hangs.connections() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -359,7 +359,6 @@ async fn a_server_that_hangs_is_waited_for_until_the_sentinels_announce_another(
     sentinel.set_script(announces(says(primary.port(), 2)));
     let ring = connecting.await.unwrap().unwrap();
     logins(&ring).create(&login(1)).await.unwrap();
-    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
