@@ -8,7 +8,7 @@ use std::{
 };
 
 use sessionring::{Error, Result, Returning, SessionId, SessionRing, Sessions};
-use sessionring_testkit::{Backup, RedisServer};
+use sessionring_testkit::{Backup, FaultProxy, RedisServer};
 use support::{Login, login, logins, nodes, server, servers};
 
 /// How the server writes down what it has.
@@ -275,6 +275,38 @@ async fn a_backup_of_before_a_resize_brings_nothing_back_that_has_moved_away() {
             assert_eq!(sessions.get(id).await.unwrap(), expected, "user {user}");
         }
     }
+}
+
+/// An address leads to another server, with a backup of before a resize that this application has not heard of: it obeys the
+/// topology that the application believes in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_not_heard_of_a_resize_is_not_misled_by_a_backup_of_before_it() {
+    let persistence = Persistence::Snapshots;
+    let (server, old, others) = (persistence.server(), persistence.server(), servers(2));
+    let proxy = FaultProxy::in_front_of(&server).unwrap();
+    let connect = || nodes([proxy.address(), others[0].address()]).connect();
+    let (idle, busy) = (connect().await.unwrap(), connect().await.unwrap());
+    let sessions = logins(&busy);
+    let mut ids = Vec::new();
+    for user in 0..40 {
+        ids.push(log_in(&busy, &sessions, "a", user).await);
+    }
+    old.restore(&persistence.back_up(&server)).unwrap();
+    busy.add_node("c", others[1].address()).await.unwrap().wait().await.unwrap();
+    ids.retain(|id| busy.owner(id).as_str() == "c");
+    assert!(ids.len() > 2);
+    for id in &ids {
+        sessions.delete(id).await.unwrap();
+    }
+    busy.close().await;
+    assert!(idle.epoch() < busy.epoch());
+    proxy.retarget(old.socket_address());
+    proxy.cut();
+    let sessions = logins(&idle);
+    for id in &ids {
+        assert_eq!(again(|| sessions.get(id)).await, None, "a log-out is undone");
+    }
+    assert_eq!(idle.epoch(), busy.epoch());
 }
 
 /// The file of another node is in the wrong place: none of its sessions is shown here.
