@@ -9,7 +9,7 @@ use std::{
 
 use sessionring::{Error, Result, Returning, SessionId, SessionRing, Sessions};
 use sessionring_testkit::{Backup, FaultProxy, RedisServer};
-use support::{Login, login, logins, nodes, server, servers};
+use support::{Login, login, logins, nodes, on, server, servers};
 
 /// How the server writes down what it has.
 #[derive(Debug, Clone, Copy)]
@@ -275,6 +275,23 @@ async fn a_backup_of_before_a_resize_brings_nothing_back_that_has_moved_away() {
             assert_eq!(sessions.get(id).await.unwrap(), expected, "user {user}");
         }
     }
+}
+
+/// No restart gives it away: the same process, without its data.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strict_ring_takes_up_no_node_that_was_emptied_while_it_ran() {
+    let servers = servers(2);
+    let ring = on(&servers).strict().connect().await.unwrap();
+    let sessions = logins(&ring);
+    let (a, b) = (log_in(&ring, &sessions, "a", 1).await, log_in(&ring, &sessions, "b", 2).await);
+    servers[0].command(&["FLUSHALL"]).unwrap().ok().unwrap();
+    for _ in 0..3 {
+        let error = sessions.get(&a).await.expect_err("it was taken up");
+        assert!(error.is_unavailable() && error.to_string().contains("has to readmit it"), "{error}");
+    }
+    assert_eq!(sessions.get(&b).await.unwrap(), Some(login(2)));
+    again(|| ring.readmit("a", Returning::Discard)).await;
+    assert_eq!(again(|| sessions.get(&a)).await, None);
 }
 
 /// An address leads to another server, with a backup of before a resize that this application has not heard of: it obeys the
