@@ -1,4 +1,4 @@
-//! The import rule of ARCHITECTURE.md, enforced: pure code stays apart from I/O, and data flows one way.
+//! The import rule of ARCHITECTURE.md, enforced: pure code stays apart from I/O, and data flows one way. And what the docs say of the tests.
 
 use std::{
     fs,
@@ -180,4 +180,22 @@ fn only_one_folder_names_the_driver() {
 fn the_reader_of_this_test_can_trust_it() {
     let code = "use crate::{\n    error::{Error, ErrorKind},\n    node::Node,\n};\nuse crate::ring::Ring;";
     assert_eq!(uses(code), ["error", "node", "ring"]);
+}
+
+/// docs/reliability.md says of each case which test covers it.
+#[test]
+fn the_tests_that_the_table_of_hostile_nodes_names_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/reliability.md")).unwrap();
+    let (_, rest) = text.split_once("<!-- hostile -->").expect("the table is marked");
+    let (table, _) = rest.split_once("<!-- /hostile -->").expect("its end is marked");
+    let rows: Vec<&str> = table.lines().filter(|line| line.contains(".rs`: `")).collect();
+    assert!(rows.len() > 30 && rows.len() + 2 == table.trim().lines().count());
+    for row in rows {
+        let words: Vec<&str> = row.split('`').collect();
+        let [.., file, _, test, _] = words[..] else { panic!("{row}") };
+        let folder = if file.contains('/') { "" } else { "tests" };
+        let source = fs::read_to_string(root.join(folder).join(file)).unwrap_or_else(|_| panic!("{file}"));
+        assert!(source.contains(&format!("fn {test}(")), "{file} has no {test}");
+    }
 }

@@ -360,7 +360,9 @@ impl Load {
     /// Waits until every node has answered some more.
     async fn goes_on(&self) {
         let wanted: Vec<u64> = self.answered.iter().map(|answered| answered.load(Relaxed) + 10).collect();
+        let begin = Instant::now();
         while self.answered.iter().zip(&wanted).any(|(answered, wanted)| answered.load(Relaxed) < *wanted) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{:?} of {wanted:?}", self.answered);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -477,6 +479,52 @@ async fn a_network_that_swallows_everything_costs_the_node_behind_it_and_nobody_
     one_fails_and_comes_back(addresses, || proxy.blackhole(true), mend).await;
 }
 
+/// Nobody asks for anything, so nobody waits in vain: that it leads nowhere is found by looking.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_leads_nowhere_is_noticed_by_an_application_that_asks_nothing() {
+    let servers = servers(2);
+    let proxy = FaultProxy::in_front_of(&servers[1]).unwrap();
+    let ring = nodes([servers[0].address(), proxy.address()])
+        .connect_timeout(Duration::from_secs(3))
+        .probe_interval(Duration::from_millis(100));
+    let ring = ring.connect().await.unwrap();
+    let mut events = ring.events();
+    proxy.blackhole(true);
+    match next(&mut events).await {
+        Event::NodeDown { node, error } => assert!(node.as_str() == "b" && error.is_unavailable(), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    // What was sent meanwhile is lost: that attempt has to end by itself.
+    proxy.blackhole(false);
+    match next(&mut events).await {
+        Event::NodeUp { node } => assert_eq!(node.as_str(), "b"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whoever waits for a connection that does not come about waits no longer than for an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_never_greeted_keeps_nobody_past_the_deadline() {
+    let server = server();
+    let proxy = FaultProxy::in_front_of(&server).unwrap();
+    let ring = nodes([proxy.address()])
+        .request_timeout(Duration::from_millis(300))
+        .connect_timeout(Duration::from_secs(50));
+    let ring = ring.connect().await.unwrap();
+    let (sessions, id) = (logins(&ring), SessionId::generate().unwrap());
+    assert_eq!(sessions.get(&id).await.unwrap(), None);
+    proxy.hold(Direction::ToClient, true);
+    proxy.cut();
+    let begin = Instant::now();
+    for _ in 0..3 {
+        let error = sessions.get(&id).await.unwrap_err();
+        assert!(error.is_unavailable(), "{error}");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    proxy.hold(Direction::ToClient, false);
+    until(&sessions, &id, true).await;
+}
+
 /// Only the answers to requests are lost, as where large packets do not get through: every connection looks well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_greets_and_answers_no_request_is_not_waited_for_every_time() {
@@ -494,6 +542,7 @@ async fn a_node_that_greets_and_answers_no_request_is_not_waited_for_every_time(
     let id = SessionId::generate().unwrap();
     mute.store(true, Relaxed);
     let (mut waited, mut refused) = (0, 0);
+    let begin = Instant::now();
     while waited < 8 {
         let error = sessions.get(&id).await.unwrap_err();
         assert!(error.is_unavailable(), "{error}");
@@ -504,6 +553,8 @@ async fn a_node_that_greets_and_answers_no_request_is_not_waited_for_every_time(
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(refused > waited, "{refused} failed at once, {waited} at their deadline");
+    // Eight deadlines, and pauses between them of at least 25, 50, 100, 200 and 400 ms.
+    assert!(begin.elapsed() > Duration::from_millis(1500), "{:?}", begin.elapsed());
     mute.store(false, Relaxed);
     until(&sessions, &id, true).await;
 }

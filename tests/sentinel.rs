@@ -315,6 +315,61 @@ async fn the_newest_promotion_counts_and_two_of_the_same_number_are_a_contradict
     );
 }
 
+/// A Sentinel that says where the primary is, and announces without end that it is elsewhere.
+fn announces(says: Script) -> Script {
+    let mut flood = b"*3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n".to_vec();
+    let message = "p 127.0.0.1 1 127.0.0.1 2";
+    let announced =
+        format!("*3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n${}\r\n{message}\r\n", message.len());
+    flood.extend(announced.repeat(10_000).into_bytes());
+    let Script::Respond(answers) = says else { unreachable!() };
+    Script::respond(move |command| match &*command[0] {
+        b"SUBSCRIBE" => flood.clone(),
+        _ => answers(command),
+    })
+}
+
+/// Each announcement is a reason to ask all Sentinels, which is not to be had as often as somebody likes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sentinel_that_announces_without_end_is_not_asked_without_end() {
+    let primary = server();
+    let sentinel = FakeServer::start(announces(says(primary.port(), 1))).unwrap();
+    let ring = nodes([at(&[&sentinel])]).connect().await.unwrap();
+    let sessions = logins(&ring);
+    let id = sessions.create(&login(1)).await.unwrap();
+    let (before, begin) = (sentinel.connections(), Instant::now());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(sessions.get(&id).await.unwrap(), Some(login(1)));
+    // It is asked about every 100 ms, and listened to by one connection.
+    let (asked, most) = (sentinel.connections() - before, 5 + begin.elapsed().as_millis() as u64 / 75);
+    assert!(asked > 2 && asked <= most, "{asked} of at most {most}");
+}
+
+/// The old primary accepts and says nothing: whoever waits for it goes where the Sentinels point, and not only at the end of his time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_is_waited_for_until_the_sentinels_announce_another() {
+    let (hangs, primary) = (FakeServer::start(Script::Silence).unwrap(), server());
+    let sentinel = FakeServer::start(announces(says(hangs.port(), 1))).unwrap();
+    // Less than until they would be asked without an announcement.
+    let patient = nodes([at(&[&sentinel])]).connect_timeout(Duration::from_secs(7));
+    let connecting = tokio::spawn(patient.connect());
+    while hangs.connections() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    sentinel.set_script(announces(says(primary.port(), 2)));
+    let ring = connecting.await.unwrap().unwrap();
+    logins(&ring).create(&login(1)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sentinel_that_never_stops_talking_is_cut_off_before_it_fills_the_memory() {
+    let mut flood = b"$999999999999\r\n".to_vec();
+    flood.resize(8 << 20, b'x');
+    let fake = FakeServer::start(Script::Each(flood)).unwrap();
+    let error = refusal(nodes([at(&[&fake])])).await;
+    assert!(error.is_unavailable() && error.to_string().contains("more comes than was asked for"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_turns_out_to_be_a_replica_is_not_used() {
     let primary = server();

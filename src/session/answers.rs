@@ -210,6 +210,16 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         self.unreadable(key, ErrorKind::Corrupt, message)
     }
 
+    /// A replaced id does not say by which.
+    pub(super) fn astray(&self, key: &Key) -> Error {
+        self.emit(key, SessionEvent::Corrupt);
+        let message = format!(
+            "the id was replaced, and what says by which one is damaged; nothing was changed; the session ends under its \
+             new id, or when it expires ({key:?})"
+        );
+        self.unreadable(key, ErrorKind::Corrupt, message)
+    }
+
     fn unreadable(&self, key: &Key, kind: ErrorKind, message: String) -> Error {
         telemetry::unreadable(self.ring.name(), &self.namespace, &self.ring.node_of(key), kind);
         self.error(key, kind, message)

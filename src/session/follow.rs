@@ -76,8 +76,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let record = Record::decode(tombstone).map_err(|error| self.not_a_record(key, error))?;
         let payload = record.forward().map(|(_, successor)| successor).unwrap_or_default();
         let place = self.opened(key, &Record { header: record.header, payload })?;
-        key.beside(&place)
-            .ok_or_else(|| self.corrupt(key, "it does not say where the session goes on".into()))
+        key.beside(&place).ok_or_else(|| self.astray(key))
     }
 
     fn replaced_too_often(&self, key: &Key) -> Error {

@@ -13,6 +13,7 @@ use crate::resp::{Scanner, arguments};
 use crate::{Error, Result, lock};
 
 type Respond = Arc<dyn Fn(&[Vec<u8>]) -> Vec<u8> + Send + Sync>;
+type Until = Arc<dyn Fn(&[Vec<u8>]) -> Option<Vec<u8>> + Send + Sync>;
 
 /// How a [`FakeServer`] behaves towards each connection.
 #[derive(Clone)]
@@ -32,7 +33,9 @@ pub enum Script {
     Each(Vec<u8>),
     /// Answers each complete request with what the function makes of its arguments.
     Respond(Respond),
-    /// The same, but where that is empty it announces a long string, and sends a byte of it after every such pause, for ever.
+    /// The same, until there is nothing that it makes of them: then it closes the connection.
+    Until(Until),
+    /// The same as `Respond`, but where the answer is empty it announces a long string, and sends a byte of it after every such pause, for ever.
     Drip(Respond, Duration),
 }
 
@@ -40,6 +43,11 @@ impl Script {
     /// [`Script::Respond`] with this function.
     pub fn respond(function: impl Fn(&[Vec<u8>]) -> Vec<u8> + Send + Sync + 'static) -> Script {
         Script::Respond(Arc::new(function))
+    }
+
+    /// [`Script::Until`] with this function.
+    pub fn until(function: impl Fn(&[Vec<u8>]) -> Option<Vec<u8>> + Send + Sync + 'static) -> Script {
+        Script::Until(Arc::new(function))
     }
 
     /// [`Script::Drip`] with this function and pause.
@@ -90,6 +98,7 @@ impl fmt::Debug for Script {
             Script::OnceAndClose(bytes) => ("OnceAndClose", Some(bytes)),
             Script::Each(bytes) => ("Each", Some(bytes)),
             Script::Respond(_) => ("Respond", None),
+            Script::Until(_) => ("Until", None),
             Script::Drip(..) => ("Drip", None),
         };
         match bytes {
@@ -223,6 +232,10 @@ fn play(state: &Mutex<State>, script: &Script, mut stream: &TcpStream) -> std::i
             match script {
                 Script::Each(bytes) => stream.write_all(bytes)?,
                 Script::Respond(function) => stream.write_all(&function(&arguments(&request)))?,
+                Script::Until(function) => match function(&arguments(&request)) {
+                    Some(answer) => stream.write_all(&answer)?,
+                    None => return Ok(()),
+                },
                 Script::Drip(function, pause) => match function(&arguments(&request)) {
                     answer if answer.is_empty() => return drip(stream, *pause),
                     answer => stream.write_all(&answer)?,

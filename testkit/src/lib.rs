@@ -51,7 +51,7 @@ pub use fake::{FakeServer, Script};
 pub use monitor::{Monitor, MonitorLine};
 pub use proxy::{Counts, Direction, FaultProxy};
 pub use resp::{Client, Reply};
-pub use server::{Identity, RedisServer, RedisServerBuilder, find_server, require_redis};
+pub use server::{Backup, Identity, RedisServer, RedisServerBuilder, find_server, require_redis};
 pub use watched::Watched;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -242,6 +242,13 @@ pub struct RedisServer {
     dir: TempDir,
 }
 
+/// What a server had written down at some moment: [`RedisServer::backup`].
+#[derive(Debug, Clone)]
+pub struct Backup {
+    dir: PathBuf,
+    files: Vec<(PathBuf, Vec<u8>)>,
+}
+
 #[derive(Debug)]
 struct Process {
     child: Option<Child>,
@@ -506,6 +513,39 @@ impl RedisServer {
         })
     }
 
+    /// Copies the files that hold the data, as they are now: the snapshot if there is one, and the append-only files.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn backup(&self) -> Result<Backup> {
+        let mut files = Vec::new();
+        for path in self.data()? {
+            let inside = if path.is_dir() { entries(&path)? } else { vec![path] };
+            for path in inside {
+                let bytes = fs::read(&path).map_err(Error::io(format!("read {}", path.display())))?;
+                files.push((path, bytes));
+            }
+        }
+        Ok(Backup { dir: self.dir().to_owned(), files })
+    }
+
+    /// Kills it, puts the files of a backup in the place of those that are there, and starts it again.
+    ///
+    /// # Errors
+    /// See [`RedisServerBuilder::start`].
+    pub fn restore(&self, backup: &Backup) -> Result<()> {
+        self.restart_after(|| {
+            self.remove_data()?;
+            for (path, bytes) in &backup.files {
+                let path = self.dir().join(path.strip_prefix(&backup.dir).unwrap_or(path));
+                let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+                let written = folder.and_then(|()| fs::write(&path, bytes));
+                written.map_err(Error::io(format!("write {}", path.display())))?;
+            }
+            Ok(())
+        })
+    }
+
     /// Waits until a replica is connected to its primary and has its data.
     ///
     /// # Errors
@@ -528,20 +568,22 @@ impl RedisServer {
         }
     }
 
+    /// What is in the folder beside what the server was started with.
+    fn data(&self) -> Result<Vec<PathBuf>> {
+        let kept = [
+            self.log_path(),
+            self.config_path(),
+            self.authority_path(),
+            self.certificate_path(),
+            self.key_path(),
+        ];
+        let mut paths = entries(self.dir())?;
+        paths.retain(|path| !kept.contains(path));
+        Ok(paths)
+    }
+
     fn remove_data(&self) -> Result<()> {
-        let entries = fs::read_dir(self.dir()).map_err(Error::io("read the server's folder"))?;
-        for entry in entries {
-            let path = entry.map_err(Error::io("read the server's folder"))?.path();
-            let kept = [
-                self.log_path(),
-                self.config_path(),
-                self.authority_path(),
-                self.certificate_path(),
-                self.key_path(),
-            ];
-            if kept.contains(&path) {
-                continue;
-            }
+        for path in self.data()? {
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             removed.map_err(Error::io(format!("remove {}", path.display())))?;
         }
@@ -675,6 +717,11 @@ impl Drop for RedisServer {
         // Nobody to tell here, and the watchdog tries again.
         let _ = lock(&self.process).kill();
     }
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let broken = || Error::io(format!("read {}", folder.display()));
+    fs::read_dir(folder).map_err(broken())?.map(|entry| Ok(entry.map_err(broken())?.path())).collect()
 }
 
 fn info_field<'a>(text: &'a str, field: &str) -> Option<&'a str> {

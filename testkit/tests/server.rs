@@ -98,6 +98,25 @@ fn killed_restarted_emptied_and_set_back() {
 }
 
 #[test]
+fn a_backup_of_either_kind_is_put_back() {
+    for append_only in ["no", "yes"] {
+        let server = RedisServer::builder().config("appendonly", append_only).start().unwrap();
+        server.command(&["SET", "k", "old"]).unwrap();
+        if append_only == "no" {
+            server.dump().unwrap();
+        }
+        let backup = server.backup().unwrap();
+        server.command(&["SET", "k", "new"]).unwrap();
+        server.restore(&backup).unwrap();
+        assert_eq!(server.command(&["GET", "k"]).unwrap(), bulk("old"));
+        // Also in the place of another server's.
+        let other = RedisServer::builder().config("appendonly", append_only).start().unwrap();
+        other.restore(&backup).unwrap();
+        assert_eq!(other.command(&["GET", "k"]).unwrap(), bulk("old"));
+    }
+}
+
+#[test]
 fn a_shutdown_saves_and_a_kill_does_not() {
     let server = RedisServer::builder().config("save", "3600 1000000").start().unwrap();
     server.command(&["SET", "k", "saved"]).unwrap();

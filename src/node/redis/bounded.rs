@@ -1,7 +1,8 @@
 //! A stream that ends where more comes than anybody can have asked for.
 //!
 //! The driver keeps what it has read of an answer until the answer is whole, however long it says it will be: a server that
-//! announces a string without end and goes on sending would fill the memory until somebody's deadline.
+//! announces a string without end and goes on sending would fill the memory until somebody's deadline. A list of many small things
+//! would do so sooner: each takes some four bytes on the way, and many times that when it is here. Each ends a line, so lines cost.
 
 use std::{
     io::{self, IoSlice},
@@ -15,7 +16,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How many bytes may still come. Cheap to clone; all clones are one.
+/// How much may still come. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub(super) struct Allowance(Arc<AtomicU64>);
 
@@ -24,6 +25,8 @@ impl Allowance {
     const HANDSHAKE: u64 = 4 << 20;
     /// All answers to what one flight asks. 8,192 sessions of 64 KiB are half of it, and Redis has no longer string.
     const FLIGHT: u64 = 1 << 30;
+    /// What a line counts for besides its bytes: about as many as what stands in it may take when it is parsed.
+    const LINE: u64 = 128;
 
     pub(super) fn of_handshake() -> Allowance {
         Allowance(Arc::new(AtomicU64::new(Allowance::HANDSHAKE)))
@@ -34,9 +37,11 @@ impl Allowance {
         self.0.store(Allowance::FLIGHT, Relaxed);
     }
 
-    /// So much has come.
-    fn spend(&self, bytes: u64) -> io::Result<()> {
-        let left = self.0.load(Relaxed).checked_sub(bytes);
+    /// This has come.
+    fn spend(&self, bytes: &[u8]) -> io::Result<()> {
+        let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
+        let cost = bytes.len() as u64 + lines as u64 * Allowance::LINE;
+        let left = self.0.load(Relaxed).checked_sub(cost);
         let left = left.ok_or_else(|| io::Error::other("more comes than was asked for"))?;
         // Who renews it at this very moment loses a few bytes of what he allows.
         self.0.store(left, Relaxed);
@@ -47,8 +52,14 @@ impl Allowance {
 /// Reads no more than is allowed.
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
-    pub(super) stream: S,
-    pub(super) allowance: Allowance,
+    stream: S,
+    allowance: Allowance,
+}
+
+impl<S> Bounded<S> {
+    pub(super) fn new(stream: S, allowance: Allowance) -> Bounded<S> {
+        Bounded { stream, allowance }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
@@ -59,9 +70,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let came = (buffer.filled().len() - before) as u64;
         match read {
-            Poll::Ready(Ok(())) => Poll::Ready(self.allowance.spend(came)),
+            Poll::Ready(Ok(())) => {
+                let came = &buffer.filled()[before..];
+                let spent = self.allowance.spend(came);
+                if spent.is_err() {
+                    // An error says that nothing was read.
+                    buffer.set_filled(before);
+                }
+                Poll::Ready(spent)
+            }
             other => other,
         }
     }
@@ -106,7 +124,7 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_asked_for_ends_the_stream() {
         let allowance = Allowance(Arc::new(AtomicU64::new(10)));
-        let mut stream = Bounded { stream: &[7_u8; 64][..], allowance: allowance.clone() };
+        let mut stream = Bounded::new(&[7_u8; 64][..], allowance.clone());
         let mut eight = [0; 8];
         stream.read_exact(&mut eight).await.unwrap();
         assert!(stream.read_exact(&mut eight).await.is_err());
@@ -114,5 +132,15 @@ mod tests {
         stream.read_exact(&mut eight).await.unwrap();
         assert_eq!(eight, [7; 8]);
         assert_eq!(allowance.0.load(Relaxed), Allowance::FLIGHT - 8);
+    }
+
+    #[tokio::test]
+    async fn short_lines_cost_more_than_their_bytes() {
+        let allowance = Allowance(Arc::new(AtomicU64::new(1000)));
+        let lines = b":1\r\n".repeat(64);
+        let mut stream = Bounded::new(&lines[..], allowance.clone());
+        let mut all = Vec::new();
+        assert!(stream.read_to_end(&mut all).await.is_err());
+        allowance.spend(b"no line").unwrap();
     }
 }

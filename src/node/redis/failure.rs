@@ -99,6 +99,14 @@ fn of_code(id: &NodeId, code: &str, text: &str) -> Error {
         "ERR" if text.contains("DB index") => {
             (ErrorKind::Configuration, "the server has no database of this number; check the address")
         }
+        "ERR" if text.contains("max number of clients") => (
+            ErrorKind::Unavailable,
+            "the server has as many connections as its maxclients allows; raise it, or look who holds them (CLIENT LIST)",
+        ),
+        "DENIED" => (
+            ErrorKind::Configuration,
+            "the server is in protected mode and lets in nobody from another machine; give it a password or ACL users",
+        ),
         "WRONGTYPE" | "CORRUPT" => (
             ErrorKind::Configuration,
             "something else wrote to one of the ring's own keys (sessionring:RING:…); remove the key by hand",

@@ -34,7 +34,8 @@ use crate::{
     ring::NodeId,
 };
 
-/// So long the others may take when one Sentinel has answered: they may know of a newer promotion.
+/// So long the others may take when one Sentinel has answered: they may know of a newer promotion. And so long at least, about,
+/// until they are asked again.
 const GRACE: Duration = Duration::from_millis(100);
 /// How often Sentinels are asked about a primary that is in use, about, besides listening to them: what they say may be lost on
 /// a connection that leads nowhere.
@@ -108,6 +109,8 @@ impl Primary {
             {
                 return;
             }
+            // One that announces without end is not answered with as many questions.
+            sleep(about(GRACE)).await;
         }
     }
 
@@ -181,7 +184,7 @@ impl Primary {
             Some(tls) => Box::new(tls.secure(&host.name, stream).await.map_err(broken)?),
             None => Box::new(stream),
         };
-        Ok(Bounded { stream, allowance: Allowance::of_handshake() })
+        Ok(Bounded::new(stream, Allowance::of_handshake()))
     }
 
     fn understand(&self, host: &Host, answers: Vec<Value>) -> Result<Said, Error> {

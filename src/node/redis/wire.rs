@@ -101,8 +101,13 @@ async fn run(stream: impl AsyncRead + AsyncWrite, mut calls: mpsc::UnboundedRece
             break error;
         }
     };
-    for asked in asked {
-        let _ = asked.caller.send(Err(ended.clone()));
+    for Asked { answers, caller, .. } in asked {
+        // A server that lets nobody in says why in the place of all answers, and hangs up.
+        let error = match <[Value; 1]>::try_from(answers) {
+            Ok([Value::ServerError(said)]) => said.into(),
+            _ => ended.clone(),
+        };
+        let _ = caller.send(Err(error));
     }
 }
 
@@ -233,6 +238,19 @@ mod tests {
         };
         let ((), (), first, second) = tokio::join!(moving, served, first, second);
         assert!(first.unwrap_err().is_connection_dropped() && second.unwrap_err().is_connection_dropped());
+    }
+
+    #[tokio::test]
+    async fn what_is_said_before_hanging_up_is_the_reason() {
+        let (stream, mut server) = duplex(64);
+        let (wire, moving) = Wire::over(stream);
+        let call = wire.call(b"one two".to_vec(), 2);
+        let served = async {
+            server.write_all(b"-ERR max number of clients reached\r\n").await.unwrap();
+            drop(server);
+        };
+        let ((), (), called) = tokio::join!(moving, served, call);
+        assert_eq!(called.unwrap_err().detail(), Some("max number of clients reached"));
     }
 
     #[tokio::test]

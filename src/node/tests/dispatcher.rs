@@ -215,6 +215,30 @@ async fn a_full_queue_refuses_with_an_error_that_says_so() {
 }
 
 #[tokio::test]
+async fn a_queue_is_full_by_its_bytes_too() {
+    let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+    let proxy = FaultProxy::in_front_of(&server).unwrap();
+    let limits = Limits { queue_bytes: 1000, script_batch: 1, flight_batches: 1, ..Limits::default() };
+    let node = TestNode::connect("queue", &proxy.address(), limits).await;
+    proxy.hold(sessionring_testkit::Direction::ToServer, true);
+    let large = |number: u8| Command::from(write(Condition::AbsentOrLive, u64::from(number), &[number; 400]));
+    let waiting: Vec<_> =
+        (0..8).map(|key| tokio::spawn(node.node.submit(node.request(key, large(key))))).collect();
+    tokio::task::yield_now().await;
+    proxy.hold(sessionring_testkit::Direction::ToServer, false);
+    let mut overloaded = 0;
+    for waiting in waiting {
+        match waiting.await.unwrap() {
+            Ok(Outcome::Applied(_)) => {}
+            Err(Failure::Unsent(error)) if error.is_overloaded() => overloaded += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    // One may be on its way, and two wait.
+    assert!((5..=6).contains(&overloaded), "{overloaded}");
+}
+
+#[tokio::test]
 async fn closing_lets_what_was_submitted_finish() {
     let (_server, node) = node().await;
     let submitted: Vec<_> = (0..50).map(|key| node.node.submit(node.request(key, create(1)))).collect();
