@@ -22,7 +22,10 @@ async fn shopping_logging_in_and_out() {
     // Who only looks at the list has no session yet.
     let page = alice.get("/").await;
     assert_eq!(page.between(r#"<a class="product" href="/product/"#, "\"").len(), 6);
-    assert_eq!((page.text("who").as_deref(), page.text("cart-count").as_deref()), (Some("nobody"), Some("0")));
+    assert_eq!(
+        (page.text("who").as_deref(), page.text("cart-count").as_deref()),
+        (Some("nobody"), Some("0"))
+    );
     assert!(page.set_cookie().is_none() && !page.has("history") && !page.has("kept-on"));
 
     let page = alice.get("/product/lamp").await;
@@ -75,7 +78,10 @@ async fn shopping_logging_in_and_out() {
     let page = alice.post("/logout", &[]).await;
     assert!(page.has("logged-out"), "{page:?}");
     let page = alice.get("/").await;
-    assert_eq!((page.text("who").as_deref(), page.text("cart-count").as_deref()), (Some("nobody"), Some("0")));
+    assert_eq!(
+        (page.text("who").as_deref(), page.text("cart-count").as_deref()),
+        (Some("nobody"), Some("0"))
+    );
 }
 
 /// Products and how many of each.
@@ -92,7 +98,10 @@ async fn no_request_sticks_to_an_application() {
     let mut served = BTreeSet::new();
     for count in 1..=8 {
         let page = bob.add("pen").await;
-        assert_eq!((page.text("cart-count"), page.text("who").as_deref()), (Some(count.to_string()), Some("bob")));
+        assert_eq!(
+            (page.text("cart-count"), page.text("who").as_deref()),
+            (Some(count.to_string()), Some("bob"))
+        );
         served.insert(page.text("served-by").unwrap());
     }
     assert_eq!(served.len(), 2, "a form and the page it leads to take turns: {served:?}");
@@ -100,6 +109,19 @@ async fn no_request_sticks_to_an_application() {
         served.insert(bob.get("/").await.text("served-by").unwrap());
     }
     assert_eq!(served, ["1", "2", "3", "4"].map(str::to_owned).into());
+
+    // One of them dies, and nobody notices.
+    let applications = shop.children().into_iter().filter(|child| child.name == "shop");
+    let victim = applications.last().unwrap();
+    victim.kill();
+    victim.wait_until_gone();
+    let mut served = BTreeSet::new();
+    for _ in 0..8 {
+        let page = bob.get("/cart").await;
+        assert_eq!((cart(&page), page.text("who").as_deref()), (vec![("pen", "8")], Some("bob")));
+        served.insert(page.text("served-by").unwrap());
+    }
+    assert_eq!(served.len(), 3, "{served:?}");
 }
 
 #[tokio::test]
@@ -135,7 +157,10 @@ async fn carts_stay_while_a_node_joins_and_another_leaves() {
         // Another change is refused for as long, and says so.
         let refused = operator.press("/nodes").await;
         let during = refused.contains(r#"data-state="running""#);
-        assert!(during && refused.text("notice").unwrap().contains("another resize is under way"), "{refused:?}");
+        assert!(
+            during && refused.text("notice").unwrap().contains("another resize is under way"),
+            "{refused:?}"
+        );
         let mut rounds = 0;
         loop {
             let resizing = operator.is_resizing().await;
@@ -272,7 +297,7 @@ async fn a_node_that_was_killed_logs_nobody_out() {
         assert_eq!(status == StatusCode::OK, node != dead, "{node}: {status}");
     }
     operator.press(&format!("/nodes/{dead}/start")).await;
-    until("the node is in use again", async || victim.get("/cart").await.status == StatusCode::OK).await;
+    until("the node is in use again", async || all_applications_answer(victim).await).await;
     let page = victim.get("/cart").await;
     assert_eq!((cart(&page), page.text("who").as_deref()), (vec![("lamp", "1")], Some("alice")));
 
@@ -286,11 +311,24 @@ async fn a_node_that_was_killed_logs_nobody_out() {
     }
     operator.press(&format!("/nodes/{login_on}/start")).await;
     for (_, browser) in &browsers {
-        until("the log-ins are there again", async || browser.get("/").await.status == StatusCode::OK).await;
+        until("the log-ins are there again", async || all_applications_answer(browser).await).await;
         assert_eq!(browser.get("/").await.text("who").as_deref(), Some("alice"));
     }
-    until("the guest can go on", async || guest.get("/").await.status == StatusCode::OK).await;
+    until("the guest can go on", async || all_applications_answer(&guest).await).await;
     assert_eq!(guest.cart_count().await, "1");
+}
+
+/// Each of the three finds out by itself that a node is back.
+async fn all_applications_answer(browser: &Browser) -> bool {
+    let mut served = BTreeSet::new();
+    for _ in 0..3 {
+        let page = browser.get("/cart").await;
+        if page.status != StatusCode::OK {
+            return false;
+        }
+        served.insert(page.text("served-by"));
+    }
+    served.len() == 3
 }
 
 #[tokio::test]

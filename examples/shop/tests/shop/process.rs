@@ -49,8 +49,7 @@ impl Shop {
 
     /// As Ctrl-C does.
     pub fn interrupt(mut self) -> ExitStatus {
-        let sent = Command::new("sh").args(["-c", &format!("kill -INT {}", self.process.id())]).status();
-        assert!(sent.unwrap().success());
+        signal("INT", self.process.id());
         self.process.wait().unwrap()
     }
 
@@ -65,6 +64,12 @@ impl Drop for Shop {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The standard library has no signals.
+fn signal(name: &str, id: u32) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
+    assert!(sent.unwrap().success());
 }
 
 /// A process that Linux shows in /proc.
@@ -92,6 +97,11 @@ impl Process {
             return None;
         }
         Some(Process { id, name: name.into(), parent: fields[1].parse().ok()?, began: fields[19].into() })
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        signal("KILL", self.id);
     }
 
     fn is_there(&self) -> bool {
