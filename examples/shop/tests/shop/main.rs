@@ -111,8 +111,7 @@ async fn no_request_sticks_to_an_application() {
     assert_eq!(served, ["1", "2", "3", "4"].map(str::to_owned).into());
 
     // One of them dies, and nobody notices.
-    let applications = shop.children().into_iter().filter(|child| child.name == "shop");
-    let victim = applications.last().unwrap();
+    let victim = shop.children().into_iter().find(|child| child.name == "shop").unwrap();
     victim.kill();
     victim.wait_until_gone();
     let mut served = BTreeSet::new();
