@@ -34,7 +34,8 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 
 pub(crate) fn router(applications: Vec<SocketAddr>) -> Router {
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    // No connection is kept, so it is known that an application is gone before anything is sent to it.
+    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
     let front = Front { applications, next: AtomicUsize::new(0), client };
     Router::new().fallback(forward).with_state(Arc::new(front))
 }
