@@ -9,6 +9,9 @@ use redis::{ErrorKind, RedisError, Value};
 /// So many arrays may be within each other. Those that are asked for are three deep.
 const DEEPEST: usize = 8;
 
+/// The most bytes of a string, and values of an array. A flight may not have as many (`bounded`).
+const LONGEST: usize = 1 << 30;
+
 /// The most bytes of a line. The text of an error is the longest.
 const LONGEST_LINE: usize = 64 << 10;
 
@@ -146,11 +149,14 @@ fn length(text: &[u8]) -> Result<Option<usize>, RedisError> {
     if text == b"-1" {
         return Ok(None);
     }
-    // A gigabyte is more than anybody may send, and has ten digits.
     if text.is_empty() || text.len() > 10 || !text.iter().all(u8::is_ascii_digit) {
         return Err(malformed("a length that is no number"));
     }
-    Ok(Some(text.iter().fold(0, |length, digit| 10 * length + usize::from(digit - b'0'))))
+    let length = text.iter().fold(0, |length, digit| 10 * length + u64::from(digit - b'0'));
+    match usize::try_from(length) {
+        Ok(length) if length <= LONGEST => Ok(Some(length)),
+        _ => Err(malformed("longer than anything that is asked for")),
+    }
 }
 
 fn malformed(what: &'static str) -> RedisError {
@@ -227,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_is_announced_takes_no_memory_before_it_comes() {
-        for announced in [&b"*9999999999\r\n"[..], b"$1073741824\r\nabc", b"*1000\r\n*1000\r\n*1000\r\n"] {
+        for announced in [&b"*1073741824\r\n"[..], b"$1073741824\r\nabc", b"*1000\r\n*1000\r\n*1000\r\n"] {
             let mut answers = Answers::default();
             answers.buffer().extend_from_slice(announced);
             assert!(answers.next().unwrap().is_none());
@@ -236,6 +242,8 @@ mod tests {
         }
         for refused in [
             "$99999999999\r\n",
+            "$1073741825\r\n",
+            "*9999999999\r\n",
             "$-2\r\n",
             "$+1\r\na\r\n",
             "$1\r\nabc\r\n",
