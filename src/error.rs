@@ -63,6 +63,26 @@ pub enum ErrorKind {
     Closed,
 }
 
+#[cfg(any(feature = "tower-sessions-0-14", feature = "tower-sessions-0-15"))]
+impl ErrorKind {
+    pub(crate) const ALL: [ErrorKind; 14] = [
+        ErrorKind::Unavailable,
+        ErrorKind::Overloaded,
+        ErrorKind::Full,
+        ErrorKind::Deleted,
+        ErrorKind::NotFound,
+        ErrorKind::Exists,
+        ErrorKind::Conflict,
+        ErrorKind::Corrupt,
+        ErrorKind::TooLarge,
+        ErrorKind::Encode,
+        ErrorKind::Indeterminate,
+        ErrorKind::Configuration,
+        ErrorKind::UpgradeRequired,
+        ErrorKind::Closed,
+    ];
+}
+
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         Error(Arc::new(Inner { kind, node: None, message: message.into(), down: None, source: None }))

@@ -48,6 +48,7 @@ use std::{
 
 use serde_json::Value;
 
+pub use self::failure::error_kind;
 use self::{failure::Failure, loaded::Loaded, stored::Stored};
 use super::{ABSOLUTE, BothChanged, lifetime, merge::Merge};
 use crate::{
@@ -216,7 +217,7 @@ impl RingStore {
 
     async fn save(&self, id: i128, data: &HashMap<String, Value>, expires: i64) -> Result<(), Failure> {
         let (loaded, entries) = Loaded::split(data);
-        let (id, sessions) = (session_id(id & !LOADED)?, self.until(expires)?);
+        let (id, sessions) = (session_id(id)?, self.until(expires)?);
         let Some(loaded) = loaded else {
             // It was cleared, or made by hand: all of it is meant.
             let stored = Stored { data: entries, expires, writer: self.next_writer() };
@@ -279,11 +280,39 @@ async fn begin(sessions: &Sessions<Stored>, stored: &Stored) -> Result<SessionId
 fn fresh_id() -> Result<SessionId, IdError> {
     let generated = SessionId::generate()?;
     let secret = generated.as_bytes().last_chunk().copied().unwrap_or_default();
-    session_id(i128::from_be_bytes(secret) & !LOADED)
+    session_id(i128::from_be_bytes(secret))
 }
 
-fn session_id(id: i128) -> Result<SessionId, IdError> {
-    SessionId::foreign(id.to_be_bytes())
+/// The id of this crate that a session of tower-sessions has (`session.id()`, whose number is `id.0`): for
+/// [`SessionRing::owner`] and [`Sessions::key_of`].
+///
+#[cfg_attr(
+    feature = "tower-sessions-0-15",
+    doc = r#"
+```
+# #[tokio::main(flavor = "current_thread")]
+# async fn main() -> Result<(), Box<dyn std::error::Error>> {
+use sessionring::{SessionRing, web::tower_sessions::{RingStore, session_id}};
+# use tower_sessions_core_0_15::Session;
+
+let ring = SessionRing::builder().node("a", "memory:").node("b", "memory:").connect().await?;
+let session = Session::new(None, std::sync::Arc::new(RingStore::new(&ring, "shop")), None);
+session.insert("user", 7).await?;
+session.save().await?;
+
+let node = ring.owner(&session_id(session.id().unwrap().0)?);
+let count = ring.sessions::<()>("shop").count().await;
+assert!(count.nodes.iter().all(|there| there.sessions == u64::from(there.node == node)));
+# Ok(())
+# }
+```
+"#
+)]
+///
+/// # Errors
+/// None: it has a length that every id may have.
+pub fn session_id(id: i128) -> Result<SessionId, IdError> {
+    SessionId::foreign((id & !LOADED).to_be_bytes())
 }
 
 fn number(id: &SessionId) -> i128 {

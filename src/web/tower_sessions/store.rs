@@ -46,7 +46,7 @@ macro_rules! session_store {
             }
 
             fn told(failure: Failure) -> Error {
-                let text = failure.to_string();
+                let text = failure.text();
                 match failure.category() {
                     Category::Encode => Error::Encode(text),
                     Category::Decode => Error::Decode(text),
