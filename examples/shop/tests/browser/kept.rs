@@ -19,7 +19,7 @@ const WATCHDOG: &str = r#"
 trap '' HUP INT TERM
 read -r group
 read -r _
-[ -z "$group" ] || kill -KILL -- "-$group"
+[ -z "$group" ] || kill -s KILL -- "-$group"
 # Who has just been killed may still be making a file.
 for _ in 1 2 3 4 5 6 7 8 9 10; do
     rm -rf -- "$1" && exit
@@ -98,8 +98,9 @@ impl Drop for Kept {
             eprintln!("{}", self.log());
         }
         self.pipe = None;
-        // Errors would mean that they have been reaped already.
-        let _ = self.program.wait();
+        // Errors would mean that they have ended already.
         let _ = self.watchdog.wait();
+        let _ = self.program.kill();
+        let _ = self.program.wait();
     }
 }
