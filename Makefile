@@ -10,10 +10,11 @@ ROUNDS ?= 10000
 STATES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit bench compare fuzz soak chaos exploits model server
+.PHONY: help demo shop test lint audit bench compare fuzz soak chaos exploits model server
 
 help: ## this list
 	@echo "make demo               100,000 log-ins on three servers, start to finish (NODES=... for your own)"
+	@echo "make shop               a shop in the browser: its servers join, leave and die while people shop"
 	@echo "make test               everything: unit, property, conformance, integration, docs;"
 	@echo "                        installs a Redis server first where there is none"
 	@echo "make lint               formatting, clippy and docs; warnings are errors"
@@ -30,6 +31,9 @@ help: ## this list
 
 demo: ## starts servers of its own where it finds a program, and in-memory nodes otherwise; installs nothing
 	$(CARGO) run --release --locked -p demo
+
+shop: ## like the demo, until Ctrl-C; `cargo run --release -p shop -- --help` has its options
+	$(CARGO) run --release --locked -p shop
 
 server:
 	@scripts/install-redis.sh --if-missing

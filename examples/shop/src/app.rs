@@ -25,6 +25,12 @@ pub(crate) struct Shared {
     pub(crate) logins: Logins,
 }
 
+impl App {
+    pub(crate) fn new(number: u8, ring: SessionRing) -> sessionring::Result<App> {
+        Ok(App(Arc::new(Shared { number, logins: Logins::new(&ring)?, ring })))
+    }
+}
+
 impl std::ops::Deref for App {
     type Target = Shared;
 
@@ -34,20 +40,8 @@ impl std::ops::Deref for App {
 }
 
 pub(crate) async fn router(options: &Options) -> Result<Router> {
-    let ring = connect(&options.nodes).await?;
-
-    // A visitor's cart stays for a week after he was here last. How long he stays *logged in* is in `logins`.
-    let week = Expiry::OnInactivity(time::Duration::weeks(1));
-    let sessions = SessionManagerLayer::new(RingStore::new(&ring, SESSIONS))
-        .with_expiry(week)
-        .with_http_only(true)
-        .with_same_site(SameSite::Lax)
-        .with_secure(options.secure)
-        // A cookie of this prefix is accepted by browsers only over TLS and from this very host.
-        .with_name(if options.secure { "__Host-shop" } else { "shop" });
-
-    let app = App(Arc::new(Shared { number: options.number, logins: Logins::new(&ring)?, ring }));
-    Ok(Router::new()
+    let app = App::new(options.number, connect(&options.nodes).await?)?;
+    let pages = Router::new()
         .route("/", get(pages::home::show))
         .route("/product/{slug}", get(pages::product::show))
         .route("/cart", get(pages::cart::show).post(pages::cart::add))
@@ -57,12 +51,25 @@ pub(crate) async fn router(options: &Options) -> Result<Router> {
         .route("/devices/end", post(pages::devices::end))
         .route("/devices/end-all", post(pages::devices::end_all))
         .route("/style.css", get(pages::style))
-        .fallback(pages::not_found)
+        .fallback(pages::not_found);
+    Ok(with_sessions(pages, app, options.secure).layer(middleware::from_fn(same_origin::same_origin)))
+}
+
+pub(crate) fn with_sessions(pages: Router<App>, app: App, secure: bool) -> Router {
+    // A visitor's cart stays for a week after he was here last. How long he stays *logged in* is in `logins`.
+    let week = Expiry::OnInactivity(time::Duration::weeks(1));
+    let sessions = SessionManagerLayer::new(RingStore::new(&app.ring, SESSIONS))
+        .with_expiry(week)
+        .with_http_only(true)
+        .with_same_site(SameSite::Lax)
+        .with_secure(secure)
+        // A cookie of this prefix is accepted by browsers only over TLS and from this very host.
+        .with_name(if secure { "__Host-shop" } else { "shop" });
+    pages
         .layer(sessions)
         // Around the session layer, so that it can explain what that has failed with, too.
         .layer(middleware::from_fn_with_state(app.clone(), trouble::explain))
-        .layer(middleware::from_fn(same_origin::same_origin))
-        .with_state(app))
+        .with_state(app)
 }
 
 /// The ring of these nodes. They are where an application looks for it: which nodes it has by now, these tell.

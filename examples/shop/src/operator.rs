@@ -73,6 +73,10 @@ impl Operator {
     }
 
     async fn add(&self) -> Result<String> {
+        // It would be refused, and need not be started for that.
+        if self.ring.is_resizing() {
+            return Err("another resize is under way; wait until it is done".into());
+        }
         let node = self.nodes.add().await?;
         let resize = async { self.ring.plan().add(&node.name, &node.address)?.rate(self.rate).start().await };
         match resize.await {

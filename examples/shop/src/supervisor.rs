@@ -8,14 +8,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{
-    Result,
-    app::{self, NamedNode},
-    applications::Applications,
-    front,
-    nodes::Nodes,
-    operator, visitors,
-};
+use crate::{Result, app, applications::Applications, front, nodes::Nodes, operator, visitors};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -62,7 +55,7 @@ async fn everything(options: Options) -> Result<()> {
 
     let nodes = Nodes::start(options.nodes, options.memory).await?;
     eprintln!("sessions are on {} {}", options.nodes, nodes.kind());
-    let list: Vec<NamedNode> = nodes.list();
+    let list = nodes.list();
     // Whoever connects first founds the ring; the applications find it.
     let ring = app::connect(&list).await?;
     visitors::invent(&ring, options.visitors).await?;

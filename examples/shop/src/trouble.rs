@@ -4,7 +4,7 @@ use axum::{
     extract::{Request, State},
     http::{StatusCode, header},
     middleware::Next,
-    response::{Html, IntoResponse, Redirect, Response},
+    response::{IntoResponse, Redirect, Response},
 };
 use sessionring::{ErrorKind, web::tower_sessions::error_kind};
 use tower_sessions::session;
@@ -100,7 +100,7 @@ pub(crate) async fn explain(State(app): State<App>, request: Request, next: Next
     if let Trouble::Unavailable(why) | Trouble::Broken(why) = &trouble {
         eprintln!("application {}: {why}", app.number);
     }
-    let page = pages::sorry::show(&app, &trouble).unwrap_or_else(|_| Html(String::new()));
+    let page = pages::sorry::show(&app, &trouble).unwrap_or_default();
     // With what the session layer has put there: a cookie that it removes stays removed.
     let headers = std::mem::take(response.headers_mut());
     let mut response = (status, page).into_response();
@@ -111,4 +111,41 @@ pub(crate) async fn explain(State(app): State<App>, request: Request, next: Next
         response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static(RETRY_AFTER));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::{Router, routing::get};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        app::{NamedNode, connect, with_sessions},
+        session::Visit,
+    };
+
+    /// The session is loaded, and cannot be saved: the empty 500 of the session layer becomes a page, and no cookie is set.
+    #[tokio::test]
+    async fn what_could_not_be_saved_is_told() {
+        async fn page(visit: Visit) -> Result<&'static str, Trouble> {
+            visit.add_to_cart("tea").await?;
+            visit.app.ring.close().await;
+            Ok("it is in the cart")
+        }
+        let app = App::new(7, connect(&[NamedNode::new("a", "memory:")]).await.unwrap()).unwrap();
+        let router = with_sessions(Router::new().route("/", get(page)), app, false);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+
+        let answer = reqwest::get(format!("http://{address}/")).await.unwrap();
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()["retry-after"], "2");
+        assert!(answer.headers().get("set-cookie").is_none());
+        let page = answer.text().await.unwrap();
+        assert!(page.contains(r#"id="unavailable""#) && page.contains("could not save"), "{page}");
+        assert!(page.contains(r#"<b id="served-by">7</b>"#), "{page}");
+    }
 }

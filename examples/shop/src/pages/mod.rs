@@ -10,7 +10,7 @@ pub(crate) mod sorry;
 use askama::Template;
 use axum::{
     http::header,
-    response::{Html, IntoResponse},
+    response::{Html, IntoResponse, Response},
 };
 
 use crate::{app::App, session::Visit, trouble::Trouble};
@@ -52,10 +52,20 @@ impl Header {
     }
 }
 
-pub(crate) type Page = Result<Html<String>, Trouble>;
+pub(crate) type Page = Result<Rendered, Trouble>;
+
+#[derive(Default)]
+pub(crate) struct Rendered(String);
+
+impl IntoResponse for Rendered {
+    /// Nobody keeps a copy: after a log-out, going back shows nothing of what was there.
+    fn into_response(self) -> Response {
+        ([(header::CACHE_CONTROL, "no-store")], Html(self.0)).into_response()
+    }
+}
 
 pub(crate) fn render(page: &impl Template) -> Page {
-    page.render().map(Html).map_err(|error| Trouble::Broken(error.to_string()))
+    page.render().map(Rendered).map_err(|error| Trouble::Broken(error.to_string()))
 }
 
 pub(crate) async fn style() -> impl IntoResponse {
