@@ -1,13 +1,13 @@
 //! Browsers without a window on the screen, each with a profile of its own.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use thirtyfour::{ChromeCapabilities, ChromiumLikeCapabilities, WebDriver};
 
 use crate::{Result, kept::Kept, page::Page, programs};
 
 /// What a browser is started with besides its folder.
-const ARGUMENTS: [&str; 13] = [
+const ARGUMENTS: [&str; 14] = [
     "--headless=new",
     // Its sandbox needs what containers and root do not have. It shows our own pages alone.
     "--no-sandbox",
@@ -21,6 +21,9 @@ const ARGUMENTS: [&str; 13] = [
     "--disable-sync",
     "--no-first-run",
     "--no-default-browser-check",
+    // Going back asks the cache or the shop. A page that is kept alive in memory is shown without either, at least over
+    // plain HTTP, and whatever its headers say.
+    "--disable-features=BackForwardCache",
     // Pictures come out alike on all screens.
     "--force-device-scale-factor=1",
     "--window-size=900,700",
@@ -67,7 +70,7 @@ impl Browsers {
         if !scripts {
             // The setting "Don't allow sites to use JavaScript".
             let preferences = [("profile.managed_default_content_settings.javascript", 2)];
-            wanted.add_experimental_option("prefs", std::collections::BTreeMap::from(preferences))?;
+            wanted.add_experimental_option("prefs", BTreeMap::from(preferences))?;
         }
         // The variables that name a proxy are for the outside.
         let client = reqwest::Client::builder().no_proxy().timeout(4 * PATIENCE).build()?;

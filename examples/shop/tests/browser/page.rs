@@ -51,12 +51,12 @@ impl Page {
         Ok(self.here().await?.back().await?)
     }
 
-    /// Waits until it can be seen.
+    /// Waits until it can be seen, or else says what can.
     pub(crate) async fn shows(&self, css: &str) -> Result<WebElement> {
         let query = self.here().await?.query(By::Css(css)).wait(PATIENCE, PAUSE).and_displayed();
         match query.first().await {
             Ok(element) => Ok(element),
-            Err(error) => Err(format!("{css}: {error}\n{}", self.described().await).into()),
+            Err(_) => panic!("{css} is not shown. {}", self.described().await),
         }
     }
 

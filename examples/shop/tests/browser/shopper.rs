@@ -58,7 +58,8 @@ impl<'a> Shopper<'a> {
         self.cart.values().sum()
     }
 
-    async fn look_at_cart(&mut self) -> Result {
+    /// On the page of the cart: is everything in it, and nothing else?
+    pub(crate) async fn look_at_cart(&mut self) -> Result {
         self.page.shows("#cart").await?;
         let script = "return [...document.querySelectorAll('#cart li')]
             .map(line => [line.dataset.product, Number(line.querySelector('.count').textContent)])";
