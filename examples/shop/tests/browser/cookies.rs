@@ -2,7 +2,7 @@
 
 use thirtyfour::SameSite;
 
-use crate::{Result, browsers::Browsers, picture, shop::Shop};
+use crate::{Result, browsers::Browsers, shop::Shop};
 
 #[tokio::test]
 async fn the_cookie_is_out_of_reach_and_another_one_after_the_log_in() -> Result {
@@ -14,9 +14,6 @@ async fn the_cookie_is_out_of_reach_and_another_one_after_the_log_in() -> Result
     alice.log_in("alice").await?;
     alice.look().await?;
     let after = alice.page.cookie().await?.ok_or("logged in without a cookie")?;
-    picture::take(&alice.page, "cart").await?;
-    alice.page.open(&shop.address).await?;
-    picture::take(&alice.page, "shop").await?;
 
     for cookie in [&before, &after] {
         assert_eq!(cookie.http_only, Some(true));

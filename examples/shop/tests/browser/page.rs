@@ -12,6 +12,8 @@ use crate::{Result, browsers::PATIENCE};
 
 /// Between two looks at something that tells nobody when it changes.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Of windows, in pixels.
+const WIDTH: u32 = 900;
 /// What the shop calls its cookie where there is no TLS.
 const COOKIE: &str = "shop";
 
@@ -117,9 +119,13 @@ impl Page {
         Ok(())
     }
 
-    /// What the window shows (PNG).
+    /// The whole page (PNG), in a window that has been made as high as it is.
     pub(crate) async fn picture(&self) -> Result<Vec<u8>> {
-        Ok(self.here().await?.screenshot_as_png().await?)
+        let script = "const page = document.documentElement.getBoundingClientRect().height;
+            return Math.ceil(outerHeight - innerHeight + page)";
+        let height = self.script(script).await?;
+        self.browser.set_window_rect(0, 0, WIDTH, height).await?;
+        Ok(self.browser.screenshot_as_png().await?)
     }
 
     /// Where it is and what can be read there.

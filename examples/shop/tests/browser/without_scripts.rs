@@ -1,6 +1,6 @@
 //! The pages of a browser whose user has switched JavaScript off.
 
-use crate::{Result, browsers::Browsers, operator::Operator, shop::Shop, shopper::Shopper};
+use crate::{Result, browsers::Browsers, operator::Operator, picture, shop::Shop, shopper::Shopper};
 
 /// What it shows tells whether scripts run.
 const SCRIPT: &str =
@@ -24,6 +24,7 @@ async fn all_of_it_works_without_javascript() -> Result {
     alice.add().await?;
     alice.page.open(&shop.address).await?;
     assert_eq!(alice.page.count("#history li[data-product=lamp]").await?, 1);
+    picture::take(&alice.page, "shop").await?;
 
     // The operator's page renews itself, and its forms do what they say.
     let operator = Operator::beside(&alice.page, &shop).await?;
