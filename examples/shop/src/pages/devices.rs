@@ -34,7 +34,9 @@ pub(crate) async fn show(visit: Visit) -> Page {
         handle: device.handle(),
         since: ago(device.since()),
         is_current: device.is(&login.id),
-        browser: device.into_value().map_or_else(|error| error.to_string(), |device| device.browser),
+        browser: device
+            .into_value()
+            .map_or_else(|_| "a browser that we know nothing of".into(), |device| device.browser),
     });
     render(&Devices { header: Header::of(&visit).await?, devices: devices.collect() })
 }
