@@ -62,10 +62,13 @@ impl Page {
         }
     }
 
-    /// Waits until the page has gone on from this element.
+    /// Waits until the page that has this element has made way for another one.
     pub(crate) async fn leaves(&self, element: &WebElement) -> Result {
         self.here().await?;
-        Ok(element.wait_until().wait(PATIENCE, PAUSE).stale().await?)
+        match element.wait_until().wait(PATIENCE, PAUSE).stale().await {
+            Ok(()) => Ok(()),
+            Err(_) => panic!("the page stays. {}", self.described().await),
+        }
     }
 
     /// How many there are now.

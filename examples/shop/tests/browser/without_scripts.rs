@@ -19,7 +19,7 @@ async fn all_of_it_works_without_javascript() -> Result {
     alice.add().await?;
     alice.page.open(&shop.address).await?;
     alice.page.click("#products a.product[href='/product/lamp']").await?;
-    alice.page.shows("#add-lamp").await?;
+    alice.page.shows("main > .price").await?;
     alice.log_in("alice").await?;
     alice.add().await?;
     alice.page.open(&shop.address).await?;
