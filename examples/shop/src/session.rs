@@ -23,7 +23,7 @@ const HISTORY: &str = "history";
 const LOGIN: &str = "login";
 
 /// So many things fit into a cart.
-const FULL: usize = 1_000;
+const FULL: usize = 200;
 /// So many products are remembered; of twice as many the older half is forgotten.
 const REMEMBERED: usize = 20;
 

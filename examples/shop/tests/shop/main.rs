@@ -137,6 +137,18 @@ async fn things_put_into_the_cart_at_the_same_time_are_all_there() {
 }
 
 #[tokio::test]
+async fn a_cart_has_an_end() {
+    let shop = Shop::open(&["--memory"]);
+    let bob = Browser::new(&shop);
+    for _ in 0..200 {
+        assert!(!bob.add("pen").await.has("full"));
+    }
+    let page = bob.post("/cart", &[("product", "tea")]).await;
+    assert!(page.has("full"), "{page:?}");
+    assert_eq!(cart(&page), [("pen", "200")]);
+}
+
+#[tokio::test]
 async fn carts_stay_while_a_node_joins_and_another_leaves() {
     let shop = Shop::open(&["--visitors", "400", "--rate", "30"]);
     let operator = Operator::of(&shop);
