@@ -30,6 +30,7 @@ async fn whose_node_is_down_is_told_so_and_is_logged_in_when_it_is_back() -> Res
         alice.page.open(&format!("{}{path}", shop.address)).await?;
         let says = alice.page.text("#unavailable").await?;
         assert!(says.contains("safe") && says.contains("not logged out"), "{says}");
+        assert_eq!(alice.page.count("a[href='/login']").await?, 0, "who is logged in need not log in");
         assert_eq!(alice.page.status().await?, 503);
         let kept = alice.page.cookie().await?.map(|cookie| cookie.value);
         assert_eq!(kept.as_ref(), Some(&cookie.value), "the cookie is left alone");

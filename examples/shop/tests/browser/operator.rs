@@ -26,6 +26,7 @@ impl Operator {
     /// Returns as soon as the resize runs.
     pub(crate) async fn remove(&self, node: &str) -> Result {
         self.page.click_at_once(&format!("{} .remove:not(:disabled)", row(node))).await?;
+        self.page.shows(&format!("{}.leaving", row(node))).await?;
         self.page.shows("#resize[data-state=running]").await?;
         Ok(())
     }

@@ -1,12 +1,10 @@
 //! What is on the page, and what a person does with it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
-use thirtyfour::{
-    By, Cookie, WebDriver, WebElement, WindowHandle,
-    extensions::query::{ElementQueryable, ElementWaitable},
-};
+use thirtyfour::{By, Cookie, WebDriver, WebElement, WindowHandle, extensions::query::ElementWaitable};
+use tokio::time::sleep;
 
 use crate::{Result, browsers::PATIENCE};
 
@@ -53,12 +51,23 @@ impl Page {
         Ok(self.here().await?.back().await?)
     }
 
-    /// Waits until it can be seen, or else says what can.
+    /// Waits until it can be seen, or else says what can. Whatever goes wrong while a page makes way for the next one is no
+    /// more than "not yet".
     pub(crate) async fn shows(&self, css: &str) -> Result<WebElement> {
-        let query = self.here().await?.query(By::Css(css)).wait(PATIENCE, PAUSE).and_displayed();
-        match query.first().await {
-            Ok(element) => Ok(element),
-            Err(_) => panic!("{css} is not shown. {}", self.described().await),
+        let browser = self.here().await?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = async {
+                let element = browser.find(By::Css(css)).await?;
+                element.is_displayed().await.map(|displayed| displayed.then_some(element))
+            };
+            match found.await {
+                Ok(Some(element)) => return Ok(element),
+                seen if Instant::now() >= deadline => {
+                    panic!("{css} is not shown ({seen:?}). {}", self.described().await)
+                }
+                _ => sleep(PAUSE).await,
+            }
         }
     }
 
