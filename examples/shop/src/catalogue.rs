@@ -20,22 +20,22 @@ impl fmt::Display for Cents {
 }
 
 pub(crate) const CATALOGUE: [Product; 6] = [
-    Product { slug: "tea", name: "Tea", text: "Assam, a hundred grams, loose.", price: Cents(6_50) },
+    Product { slug: "tea", name: "Tea", text: "Assam, a hundred grams, loose.", price: Cents(650) },
     Product {
         slug: "mug",
         name: "Mug",
         text: "Stoneware, blue, holds a third of a litre.",
-        price: Cents(14_00),
+        price: Cents(1400),
     },
-    Product { slug: "book", name: "Book", text: "About rings, consistent ones.", price: Cents(29_90) },
-    Product { slug: "lamp", name: "Lamp", text: "For reading the book, over the mug.", price: Cents(54_00) },
+    Product { slug: "book", name: "Book", text: "About rings, consistent ones.", price: Cents(2990) },
+    Product { slug: "lamp", name: "Lamp", text: "For reading the book, over the mug.", price: Cents(5400) },
     Product {
         slug: "rug",
         name: "Rug",
         text: "Wool, woven by hand, two by three metres.",
-        price: Cents(320_00),
+        price: Cents(32_000),
     },
-    Product { slug: "pen", name: "Pen", text: "Writes, and does not overwrite.", price: Cents(3_20) },
+    Product { slug: "pen", name: "Pen", text: "Writes, and does not overwrite.", price: Cents(320) },
 ];
 
 pub(crate) fn find(slug: &str) -> Option<&'static Product> {

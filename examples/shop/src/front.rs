@@ -34,7 +34,8 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 
 pub(crate) fn router(applications: Vec<SocketAddr>) -> Router {
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    // No connection is kept, so it is known that an application is gone before anything is sent to it.
+    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
     let front = Front { applications, next: AtomicUsize::new(0), client };
     Router::new().fallback(forward).with_state(Arc::new(front))
 }
@@ -52,7 +53,7 @@ async fn forward(State(front): State<Arc<Front>>, request: Request) -> Response 
     };
     remove_hop_by_hop(&mut parts.headers);
     let first = front.next.fetch_add(1, Ordering::Relaxed);
-    // An application that is gone is passed over: what could not be sent to it may be sent to the next one.
+    // An application that is gone is passed over: what could not be sent to it, or may be sent twice, goes to the next one.
     for turn in 0..front.applications.len() {
         let to = front.applications[(first + turn) % front.applications.len()];
         match front.send(to, &parts, body.clone()).await {
@@ -60,7 +61,7 @@ async fn forward(State(front): State<Arc<Front>>, request: Request) -> Response 
                 remove_hop_by_hop(response.headers_mut());
                 return response;
             }
-            Err(error) if error.is_connect() => {}
+            Err(error) if error.is_connect() || parts.method.is_safe() => {}
             Err(_) => break,
         }
     }

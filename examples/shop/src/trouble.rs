@@ -48,7 +48,7 @@ impl From<session::Error> for Trouble {
 impl Trouble {
     fn of(kind: Option<ErrorKind>, text: String) -> Trouble {
         match kind {
-            Some(ErrorKind::Unavailable | ErrorKind::Overloaded) => Trouble::LogInFirst,
+            Some(ErrorKind::Unavailable | ErrorKind::Overloaded) => Trouble::Unavailable(text),
             // It may have happened or not, or somebody logged out meanwhile: the next click tells.
             Some(
                 ErrorKind::Indeterminate
