@@ -10,13 +10,15 @@ ROUNDS ?= 10000
 STATES ?= 3000000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo shop test lint audit bench compare fuzz soak chaos exploits model server
+.PHONY: help demo shop test browser lint audit bench compare fuzz soak chaos exploits model server
 
 help: ## this list
 	@echo "make demo               100,000 log-ins on three servers, start to finish (NODES=... for your own)"
 	@echo "make shop               a shop in the browser: its servers join, leave and die while people shop"
 	@echo "make test               everything: unit, property, conformance, integration, docs;"
 	@echo "                        installs a Redis server first where there is none"
+	@echo "make browser            the shop in Chromium, which is installed first where there is none; SCREENSHOTS=1 takes the"
+	@echo "                        pictures in docs/screenshots anew"
 	@echo "make lint               formatting, clippy and docs; warnings are errors"
 	@echo "make audit              licences, sources and advisories (cargo-deny)"
 	@echo "make bench              benchmarks (criterion)"
@@ -27,7 +29,7 @@ help: ## this list
 	@echo "make chaos SECONDS=300  real servers, clients, resizes and promotions that die, hang and forget; SEED=n repeats a run"
 	@echo "make exploits ROUNDS=10000  log-outs that race everything else, from 64 tasks in 4 processes; SEED=n for other moments"
 	@echo "make model STATES=...   the model of the resize protocol, for longer than a test may take"
-	@echo ".ci/run                 lint, test and audit"
+	@echo ".ci/run                 lint, test, browser and audit"
 
 demo: ## starts servers of its own where it finds a program, and in-memory nodes otherwise; installs nothing
 	$(CARGO) run --release --locked -p demo
@@ -44,10 +46,16 @@ test: server
 	$(CARGO) test -p bare --locked
 	@echo "make test: everything passed"
 
-lint:
+browser: server ## of the workspace, so that what `make test` has built is used again
+	@scripts/install-chromium.sh --if-missing
+	$(CARGO) test --workspace --all-features --locked --test browser
+	@echo "make browser: everything passed"
+
+lint: ## the browser test by itself: `--all-targets` leaves out what `cargo test` does
 	$(CARGO) fmt --all --check
 	@if [ -f fuzz/Cargo.toml ]; then set -x; $(CARGO) fmt --manifest-path fuzz/Cargo.toml --check; fi
 	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
+	$(CARGO) clippy --workspace --test browser --all-features --locked -- -D warnings
 	$(CARGO) clippy -p sessionring --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --all-features --locked
 	@echo "make lint: clean"

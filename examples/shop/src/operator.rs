@@ -122,10 +122,12 @@ impl Operator {
             let is_up = matches!(health.state, NodeState::Up(_)) && runs != Some(false);
             let sessions = counted.nodes.iter().find(|there| there.node == health.node);
             let sessions = sessions.filter(|there| there.error.is_none());
+            // Until the resize is done, who leaves is still there, and owns nothing.
+            let share = ring.share(&health.node);
             Row {
                 state: if is_up { "up" } else { "down" },
                 address: nodes.get(&name).map(|node| node.address.clone()).unwrap_or_default(),
-                share: ring.share(&health.node).map(|share| share.to_string()),
+                share: share.filter(|share| share.as_f64() > 0.0).map(|share| share.to_string()),
                 sessions: sessions.map_or("?".into(), |there| there.sessions.to_string()),
                 runs,
                 why: (!is_up).then(|| health.last_error.map(|error| error.to_string())).flatten(),

@@ -19,7 +19,8 @@ use crate::{app::App, session::Visit, trouble::Trouble};
 pub(crate) struct Header {
     served_by: u8,
     who: String,
-    is_logged_in: bool,
+    /// Not known where the session could not be read.
+    is_logged_in: Option<bool>,
     cart_count: String,
     /// The nodes that hold the session and the log-in.
     kept_on: Option<String>,
@@ -32,7 +33,7 @@ impl Header {
         Ok(Header {
             served_by: visit.app.number,
             who: login.map_or("nobody", |login| login.user.name).into(),
-            is_logged_in: login.is_some(),
+            is_logged_in: Some(login.is_some()),
             cart_count: visit.cart().await?.len().to_string(),
             kept_on: visit.node().map(|node| node.to_string()),
             login_on: login.map(|login| visit.app.ring.owner(&login.id).to_string()),
@@ -44,7 +45,7 @@ impl Header {
         Header {
             served_by: app.number,
             who: "?".into(),
-            is_logged_in: false,
+            is_logged_in: None,
             cart_count: "?".into(),
             kept_on: None,
             login_on: None,
