@@ -1,7 +1,9 @@
+use std::fmt;
+
 use rmp_serde::{Deserializer, decode::Error};
 use serde::{
     Deserialize, Serialize,
-    de::{DeserializeOwned, IgnoredAny},
+    de::{DeserializeOwned, Deserializer as _, Visitor},
 };
 
 use super::{Codec, CodecError, CodecId, shallow::Shallow};
@@ -30,10 +32,21 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for MessagePack {
             }
             error => CodecError::new(error),
         })?;
-        // Nothing begins at the end, not even something broken.
-        if !matches!(IgnoredAny::deserialize(&mut reader), Err(Error::InvalidMarkerRead(_))) {
+        // At the end nothing begins; what begins before it is refused by `Nothing` without a look at the rest.
+        if !matches!(reader.deserialize_any(Nothing), Err(Error::InvalidMarkerRead(_))) {
             return Err(CodecError::new("bytes are left over"));
         }
         Ok(value)
+    }
+}
+
+/// Fits no value.
+struct Nothing;
+
+impl Visitor<'_> for Nothing {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the end")
     }
 }
