@@ -14,6 +14,10 @@ use crate::{
 /// slide together for ever.
 const JITTER: f64 = 0.25;
 
+/// What a slide has to gain, as a part of the idle time. Where a node is busy a deadline is read some milliseconds too early, and
+/// a session that cannot slide any further would be written with each visit.
+const GAIN: f64 = 0.001;
+
 /// Options of visits.
 impl<T: Send + Sync + 'static> Sessions<T> {
     /// The share of the idle time, from 0 to 1, that must have passed before [`visit`](Sessions::visit) slides a session:
@@ -93,7 +97,10 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         };
         let slides = Header::decode(&record).is_ok_and(|header| {
             // One that ends with its absolute deadline cannot slide any further.
-            header.kind == Kind::Live && deadline < header.max_deadline && self.is_due(left)
+            let most = header.max_deadline.saturating_sub(deadline);
+            header.kind == Kind::Live
+                && Duration::from_millis(most) > self.options.lifetime.idle().mul_f64(GAIN)
+                && self.is_due(left)
         });
         Ok(self.read(key, Outcome::Record(record))?.map(|value| (value, slides)))
     }

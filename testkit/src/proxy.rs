@@ -263,6 +263,14 @@ impl FaultProxy {
         std::mem::take(&mut lock(&self.shared.state).counts)
     }
 
+    /// Whether every command that has arrived was answered, and no answer is kept here.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let at_rest =
+            |one: &Connection| one.requests == one.replies && one.queues.iter().all(VecDeque::is_empty);
+        lock(&self.shared.state).connections.values().all(at_rest)
+    }
+
     /// How many connections are open.
     #[must_use]
     pub fn open_connections(&self) -> usize {

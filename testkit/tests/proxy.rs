@@ -175,6 +175,7 @@ fn a_held_request_arrives_after_its_client_has_gone() {
     no_answer(&mut client);
     drop(client);
     assert_eq!(monitor.take().unwrap(), []);
+    assert!(!proxy.is_at_rest(), "a command is held");
     proxy.hold(Direction::ToServer, false);
     assert!(proxy.wait_for(|counts| counts.replies == 2, SOON));
     assert_eq!(get(&server, "k").as_deref(), Some("late"));
@@ -184,12 +185,15 @@ fn a_held_request_arrives_after_its_client_has_gone() {
 fn held_answers_come_in_order() {
     let (_server, proxy, mut client) = setup();
     proxy.hold(Direction::ToClient, true);
+    assert!(proxy.is_at_rest());
     client.send(&["INCR", "n"]).unwrap();
     client.send(&["INCR", "n"]).unwrap();
     assert!(proxy.wait_for(|counts| counts.replies == 2, SOON));
     no_answer(&mut client);
+    assert!(!proxy.is_at_rest(), "answers are held");
     proxy.hold(Direction::ToClient, false);
     assert_eq!((client.receive().unwrap(), client.receive().unwrap()), (Reply::Int(1), Reply::Int(2)));
+    assert!(proxy.is_at_rest());
 }
 
 #[test]
