@@ -5,24 +5,19 @@
 --
 -- A server runs one script at a time, so its time is what counts. Nearly all operations are writes and touches of sessions that
 -- are as one expects them: those are done in the loop at the end. All else is in `general`, which knows every case. What is made
--- here is made for every batch, so it is little.
+-- outside of it is made for every batch, so it is little: `general` has no variable of its surroundings, each of which costs.
 local call, try = redis.call, redis.pcall
 local stored = call('GET', KEYS[1])
 if stored ~= ARGV[1] then return stored end
 
-local pack, unpack, sub, format = struct.pack, struct.unpack, string.sub, string.format
-local time = call('TIME')
-local now = time[1] * 1000 + (time[2] - time[2] % 1000) / 1000
-local wrote = false
-
--- Answers: a positive number is the version of the record after the operation.
-local ABSENT, DELETED, EXISTS, PENDING, APPLIED_0 = 0, -1, -2, -3, -4
-local CONFLICT, INSPECTED, FAILED, UNEXPECTED, RECORD, FORWARDED = 1, 2, 3, 4, 5, 6
-
--- One short of 2^53: a write adds one.
-local LAST_VERSION = 9007199254740991
-
-local function general()
+-- Answers: a positive number is the version of the record after the operation. One short of 2^53 is the last: a write adds one.
+-- Gives the function that does one operation, and says whether it has changed something.
+local function general(now)
+  local call, try = redis.call, redis.pcall
+  local pack, unpack, sub = struct.pack, struct.unpack, string.sub
+  local ABSENT, DELETED, EXISTS, PENDING, APPLIED_0 = 0, -1, -2, -3, -4
+  local CONFLICT, INSPECTED, UNEXPECTED, RECORD, FORWARDED = 1, 2, 4, 5, 6
+  local LAST_VERSION = 9007199254740991
   local min, max = math.min, math.max
 
   local function applied(version)
@@ -31,7 +26,7 @@ local function general()
   end
 
   local function text(number)
-    return format('%d', number)
+    return string.format('%d', number)
   end
 
   -- What stands under a key: 'L' live, 'P' live and PENDING, 'T' tombstone, 'F' tombstone that forwards, '' nothing,
@@ -108,8 +103,7 @@ local function general()
       end
     end
     call('SET', key, head .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text(min(deadline, now + idle)))
-    wrote = true
-    return applied(version)
+    return applied(version), true
   end
 
   local function touch(mode, since, key, idle)
@@ -125,8 +119,7 @@ local function general()
     -- As with a write.
     if mode ~= 's' then idle = max(idle, left(key, deadline)) end
     call('PEXPIREAT', key, text(min(deadline, now + idle)))
-    wrote = true
-    return applied(version)
+    return applied(version), true
   end
 
   -- A log-out must succeed on whatever is there, and on a node that is out of memory: Redis lets a script that
@@ -150,8 +143,7 @@ local function general()
     if how == 'D' then expires = max(expires, deadline + floor) end
     call('DEL', key)
     call('SET', key, head .. pack('>I7I6', version, deadline), 'PXAT', text(expires))
-    wrote = true
-    return version
+    return version, true
   end
 
   -- The end of a session under this id, with what says where it goes on.
@@ -170,8 +162,7 @@ local function general()
     version = version + 1
     local expires = now + left(key, deadline) + floor
     call('SET', key, head .. pack('>I7I6I6', version, deadline, now + grace) .. successor, 'PXAT', text(expires))
-    wrote = true
-    return version
+    return version, true
   end
 
   local function inspect(since, key)
@@ -209,8 +200,7 @@ local function general()
     if expires < now then return ABSENT end
     if how == 'M' then call('DEL', key) end
     call('SET', key, head .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text(expires))
-    wrote = true
-    return applied(version)
+    return applied(version), true
   end
 
   local function release(since, key)
@@ -219,8 +209,7 @@ local function general()
     if kind == 'F' then return DELETED end
     if kind ~= 'L' and kind ~= 'P' then return other(kind, header, key) end
     call('DEL', key)
-    wrote = true
-    return applied(version)
+    return applied(version), true
   end
 
   local function erase(key)
@@ -229,8 +218,7 @@ local function general()
     if kind == '' then return ABSENT end
     if kind == 'G' then return {UNEXPECTED, header} end
     call('DEL', key)
-    wrote = true
-    return APPLIED_0
+    return APPLIED_0, true
   end
 
   return function(key, how, mode, since, a, b, version, what, payload)
@@ -246,25 +234,31 @@ local function general()
   end
 end
 
-local CHANGES = {u = true, s = true, v = true, c = true, t = true}
-local answers, operate = {0}, nil
+local pack, unpack, sub, format = struct.pack, struct.unpack, string.sub, string.format
+local time = call('TIME')
+local now = time[1] * 1000 + (time[2] - time[2] % 1000) / 1000
+local answers, operate, wrote = {0}, nil, false
 -- A number costs as much to turn into text as a command, and the deadlines of a batch are few.
 local shown, text
 for i = 3, #KEYS do
   local key, what, payload = KEYS[i], ARGV[2 * i - 4], ARGV[2 * i - 3]
-  local how, mode, since, a, b, expected = unpack('>c1c1I6I6I6I8', what)
+  local how, mode, since, a, b, expected, number = unpack('>c1c1I6I6I6I8xxxxxxxxxxxxxxxxxxI4', what)
   local answer
-  if mode == 's' and CHANGES[how] then
+  if mode == 's' and (how == 'u' or how == 'v' or how == 't' or how == 's' or how == 'c') then
     local header = try('GETRANGE', key, '0', '34')
     local version, deadline
     if header == '' then
       if how == 'c' or how == 'u' then version, deadline = now, now + b end
-    elseif type(header) == 'string' and #header == 35 and sub(header, 1, 3) == '\1L\0' then
-      local stamp, operation, stands, ends = unpack('>I6c8I7I6', header, 9)
-      if stamp >= since and stands < LAST_VERSION and ends >= now and how ~= 'c' and (how ~= 'v' or stands == expected)
-        and (how == 't' or operation ~= sub(what, 43, 50)) and stands > 0 then
-        version, deadline = stands, ends
-        if how ~= 't' then version = version + 1 end
+    -- An error is a table, which has no length.
+    elseif #header == 35 then
+      local kind, stamp, operation, stands, ends = unpack('>I3xxxxxI6xxxxI4I7I6', header)
+      -- Format 1, live, no flag. Of the operation the half that counts: where that is equal, the general case looks at all of it.
+      if kind == 0x014c00 and stamp >= since and stands > 0 and stands < 9007199254740991 and ends >= now then
+        if how == 't' then
+          version, deadline = stands, ends
+        elseif operation ~= number and how ~= 'c' and (how ~= 'v' or stands == expected) then
+          version, deadline = stands + 1, ends
+        end
       end
     end
     if version then
@@ -280,16 +274,20 @@ for i = 3, #KEYS do
         done = try('SET', key, sub(what, 29) .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text)
       end
       if type(done) == 'table' and done.err then
-        answer = {FAILED, done.err}
+        answer = {3, done.err}
       else
         answer, wrote = version, true
       end
     end
   end
   if not answer then
-    operate = operate or general()
-    local ok, found = pcall(operate, key, how, mode, since, a, b, expected, what, payload)
-    if not ok then found = {FAILED, type(found) == 'table' and found.err or tostring(found)} end
+    operate = operate or general(now)
+    local ok, found, changed = pcall(operate, key, how, mode, since, a, b, expected, what, payload)
+    if not ok then
+      found = {3, type(found) == 'table' and found.err or tostring(found)}
+    elseif changed then
+      wrote = true
+    end
     answer = found
   end
   answers[i - 1] = answer
