@@ -131,7 +131,7 @@ impl RedisTransport {
         let login = self.address.login(self.access.credentials(&self.id, &self.address).as_ref());
         let (introduction, asked) = (login.len(), Instant::now());
         let commands = pipeline(login.into_iter().chain(self.questions()));
-        let answers = run(&mut driver, wire.call(commands.get_packed_pipeline(), commands.len())).await;
+        let answers = run(&mut driver, wire.call((&commands).into())).await;
         let mut answers = answers.map_err(|error| failure::of_login(&self.id, &place, &error))?;
         let questions = answers.split_off(introduction);
         admitted(&self.id, &self.address, commands.cmd_iter().zip(&answers))?;

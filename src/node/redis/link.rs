@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     bounded::Allowance,
+    commands::{Bundle, Commands},
     control, failure,
     handshake::{self, Info},
     script, snapshot,
@@ -50,13 +51,15 @@ pub(super) struct Shared {
 /// Batches as commands.
 pub(crate) struct Parcel {
     batches: Vec<Packed>,
-    commands: Pipeline,
+    commands: Bundle,
 }
 
 /// How to read the answers to a batch.
 pub(super) struct Packed {
     /// Its commands among those of the parcel; more than one for visits and fetches.
     pub(super) commands: Range<usize>,
+    /// Where in the bytes of the parcel the arguments of a script are, behind its hash.
+    pub(super) arguments: Range<usize>,
     pub(super) fence: Fence,
     pub(super) kind: Kind,
     /// One for each request.
@@ -67,9 +70,9 @@ impl Link for RedisLink {
     type Parcel = Parcel;
 
     fn pack(&self, batches: &[Batch<'_>]) -> Parcel {
-        let mut commands = Pipeline::with_capacity(batches.len());
+        let mut commands = Commands::with_capacity(batches.iter().map(room).sum());
         let batches = batches.iter().map(|batch| self.pack_one(batch, &mut commands)).collect();
-        Parcel { batches, commands }
+        Parcel { batches, commands: commands.packed() }
     }
 
     async fn exchange(self, parcel: Parcel) -> Vec<BatchReply> {
@@ -79,7 +82,7 @@ impl Link for RedisLink {
             return batches.iter().map(|_| BatchReply::Closed(error.clone())).collect();
         }
         let counted = self.shared.seq.load(Relaxed);
-        let mut values = match self.send(&commands).await {
+        let mut values = match self.send_packed(commands.clone()).await {
             Ok(values) => values.into_iter(),
             Err(failure) => return batches.iter().map(|_| BatchReply::Broken(failure.clone())).collect(),
         };
@@ -93,10 +96,7 @@ impl Link for RedisLink {
             replies.push(match value {
                 // The server has forgotten the script: send it whole, which makes it known again.
                 Value::ServerError(error) if error.code() == "NOSCRIPT" => {
-                    let commands =
-                        commands.cmd_iter().skip(packed.commands.start).take(packed.commands.len());
-                    let whole = pipeline(commands.map(|command| with_source(command, script::SOURCE)));
-                    match self.send(&whole).await {
+                    match self.send_packed(packed.with_source(&commands)).await {
                         Ok(mut values) => self.decode(packed, values.pop().unwrap_or(Value::Nil)),
                         Err(failure) => BatchReply::Broken(failure),
                     }
@@ -153,45 +153,46 @@ impl Link for RedisLink {
 }
 
 impl RedisLink {
-    fn pack_one(&self, batch: &Batch<'_>, commands: &mut Pipeline) -> Packed {
+    fn pack_one(&self, batch: &Batch<'_>, commands: &mut Commands) -> Packed {
         let (keys, requests) = (&self.shared.keys, batch.requests);
-        let start = commands.len();
+        let (start, mut arguments) = (commands.len(), 0..0);
         match batch.kind {
             Kind::Read => {
-                let mut command = Cmd::with_capacity(3 + requests.len(), 8 + 96 + 30 * requests.len());
-                command.arg("MGET").arg(&keys.fence).arg(&keys.seq);
+                commands.command(3 + requests.len()).arg("MGET").arg(&keys.fence).arg(&keys.seq);
                 for waiting in requests {
-                    command.arg(waiting.request.key.as_bytes());
+                    commands.arg(waiting.request.key.as_bytes());
                 }
-                commands.add_command(command);
             }
             Kind::Visit | Kind::Fetch => snapshot::pack(keys, requests, commands),
             Kind::Script => {
-                let payloads: usize = requests.iter().map(|waiting| waiting.request.weight()).sum();
-                let count = requests.len();
-                let mut command = Cmd::with_capacity(6 + 3 * count, 160 + 80 * count + payloads);
-                command.arg("EVALSHA").arg(&self.shared.script_hash).arg(2 + count);
-                command.arg(&keys.fence).arg(&keys.seq);
+                commands.command(2 + arguments_of(requests.len()));
+                commands.arg("EVALSHA").arg(&self.shared.script_hash);
+                arguments.start = commands.written();
+                commands.number(2 + requests.len()).arg(&keys.fence).arg(&keys.seq);
                 for waiting in requests {
-                    command.arg(waiting.request.key.as_bytes());
+                    commands.arg(waiting.request.key.as_bytes());
                 }
-                command.arg(batch.fence.encode().as_slice());
+                commands.arg(batch.fence.encode());
                 for waiting in requests {
                     let (instruction, payload) =
                         script::encode(&waiting.request.command, batch.fence.epoch, waiting.request.scope);
-                    command.arg(instruction.as_slice()).arg(payload);
+                    commands.arg(instruction).arg(payload);
                 }
-                commands.add_command(command);
+                arguments.end = commands.written();
             }
         }
         let scopes = requests.iter().map(|waiting| waiting.request.scope).collect();
-        Packed { commands: start..commands.len(), fence: *batch.fence, kind: batch.kind, scopes }
+        Packed { commands: start..commands.len(), arguments, fence: *batch.fence, kind: batch.kind, scopes }
     }
 
     /// Sends commands in one go. An error means that the connection is of no use any more.
     pub(super) async fn send(&self, commands: &Pipeline) -> Result<Vec<Value>, Failure> {
+        self.send_packed(commands.into()).await
+    }
+
+    async fn send_packed(&self, commands: Bundle) -> Result<Vec<Value>, Failure> {
         self.shared.allowance.renew();
-        let sent = self.wire.call(commands.get_packed_pipeline(), commands.len()).await;
+        let sent = self.wire.call(commands).await;
         let Shared { id, place, .. } = &*self.shared;
         sent.map_err(|error| Failure::Lost(failure::of_connection(id, place, &error)))
     }
@@ -218,7 +219,32 @@ impl RedisLink {
     }
 }
 
+/// The arguments of a script for so many operations, behind its hash.
+fn arguments_of(operations: usize) -> usize {
+    4 + 3 * operations
+}
+
+/// About how many bytes a batch takes, rather more than fewer.
+fn room(batch: &Batch<'_>) -> usize {
+    let payloads: usize = batch.requests.iter().map(|waiting| waiting.request.weight()).sum();
+    let each = match batch.kind {
+        Kind::Read => 37,
+        Kind::Visit | Kind::Fetch => 37 + 51,
+        Kind::Script => 37 + 57 + 11,
+    };
+    256 + each * batch.requests.len() + payloads
+}
+
 impl Packed {
+    /// Its script again, with the text in the place of the hash.
+    fn with_source(&self, parcel: &Bundle) -> Bundle {
+        let count = arguments_of(self.scopes.len());
+        let mut whole = Commands::with_capacity(script::SOURCE.len() + self.arguments.len() + 64);
+        whole.command(2 + count).arg("EVAL").arg(script::SOURCE);
+        whole.args(count, &parcel.bytes[self.arguments.clone()]);
+        whole.packed()
+    }
+
     /// How many batches of writes the node has counted, if the answer says so.
     fn seq(&self, value: &Value) -> Option<u64> {
         let Value::Array(values) = value else { return None };

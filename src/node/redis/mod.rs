@@ -15,6 +15,7 @@
 mod address;
 mod answers;
 mod bounded;
+mod commands;
 mod control;
 mod failure;
 mod handshake;

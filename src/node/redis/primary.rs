@@ -166,7 +166,7 @@ impl Primary {
         let commands = pipeline(login.into_iter().chain(questions));
         let (wire, moving) = Wire::over(stream);
         let mut moving: Driver = Box::pin(moving);
-        let answers = run(&mut moving, wire.call(commands.get_packed_pipeline(), commands.len())).await;
+        let answers = run(&mut moving, wire.call((&commands).into())).await;
         let mut answers = answers.map_err(broken)?;
         let questions = answers.split_off(introduction);
         admitted(&self.id, host, commands.cmd_iter().zip(&answers))?;

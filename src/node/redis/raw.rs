@@ -31,7 +31,7 @@ pub(crate) fn batch_reply(
 ) -> Option<BatchReply> {
     let value = Answers::whole(answer)?;
     let scopes = vec![Scope::new(Epoch::FIRST, Mode::Settled); requests];
-    Packed { commands: 0..1, fence: *fence, kind, scopes }.decode(id, value)
+    Packed { commands: 0..1, arguments: 0..0, fence: *fence, kind, scopes }.decode(id, value)
 }
 
 /// What the handshake makes of the answers to INFO and TIME, beside a node whose clock says `other`.

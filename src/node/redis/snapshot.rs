@@ -5,9 +5,9 @@
 //! is read first and last, it only goes up, and under one fence nobody changes a session at the node that it moves away
 //! from; it can only go. So what is read in between fits together.
 
-use redis::{Cmd, Pipeline, Value};
+use redis::Value;
 
-use super::{failure, handshake::milliseconds, link::Packed};
+use super::{commands::Commands, failure, handshake::milliseconds, link::Packed};
 use crate::{
     node::{BatchReply, Kind, queue::Waiting},
     protocol::{Command, Outcome, Stored, apply},
@@ -17,20 +17,16 @@ use crate::{
 };
 
 /// Adds the commands for these requests.
-pub(super) fn pack(keys: &MetaKeys, requests: &[Waiting], commands: &mut Pipeline) {
-    let mut records = Cmd::with_capacity(2 + requests.len(), 96 + 40 * requests.len());
-    records.arg("MGET").arg(&keys.fence);
+pub(super) fn pack(keys: &MetaKeys, requests: &[Waiting], commands: &mut Commands) {
+    commands.command(1).arg("TIME");
+    commands.command(2 + requests.len()).arg("MGET").arg(&keys.fence);
     for Waiting { request, .. } in requests {
-        records.arg(request.key.as_bytes());
+        commands.arg(request.key.as_bytes());
     }
-    commands.add_command(redis::cmd("TIME"));
-    commands.add_command(records);
     for Waiting { request, .. } in requests {
-        let mut lifetime = Cmd::with_capacity(2, 48);
-        lifetime.arg("PTTL").arg(request.key.as_bytes());
-        commands.add_command(lifetime);
+        commands.command(2).arg("PTTL").arg(request.key.as_bytes());
     }
-    commands.add_command(redis::cmd("GET").arg(&keys.fence).to_owned());
+    commands.command(2).arg("GET").arg(&keys.fence);
 }
 
 /// What the answers mean; `None` for what Redis never answers.
@@ -122,7 +118,8 @@ mod tests {
 
     fn decoded(answer: Vec<Value>, requests: usize) -> Option<BatchReply> {
         let scopes = vec![Scope::new(Epoch::FIRST, Mode::Settled); requests];
-        let packed = Packed { commands: 0..answer.len(), fence: FENCE, kind: Kind::Fetch, scopes };
+        let packed =
+            Packed { commands: 0..answer.len(), arguments: 0..0, fence: FENCE, kind: Kind::Fetch, scopes };
         decode(&NodeId::new("a").unwrap(), &packed, answer)
     }
 

@@ -5,13 +5,14 @@
 
 use std::{collections::VecDeque, future::Future, io};
 
+use bytes::{Buf, Bytes};
 use redis::{RedisError, Value};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     sync::{mpsc, oneshot},
 };
 
-use super::answers::Answers;
+use super::{answers::Answers, commands::Bundle};
 
 /// The end of a connection that commands go into. Cheap to clone; when the last one is dropped the connection ends.
 #[derive(Debug, Clone)]
@@ -22,7 +23,7 @@ pub(super) struct Wire {
 /// Commands that are sent in one go.
 #[derive(Debug)]
 struct Call {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     asked: Asked,
 }
 
@@ -37,8 +38,8 @@ struct Asked {
 /// What goes out.
 #[derive(Debug, Default)]
 struct Outgoing {
-    bytes: Vec<u8>,
-    written: usize,
+    /// What is not yet written.
+    rest: Bytes,
     /// Something was written that a layer below may hold back.
     held_back: bool,
 }
@@ -62,8 +63,7 @@ impl Wire {
     /// commands (at least one). An error means that the connection has ended, and that they may have been executed.
     pub(super) fn call(
         &self,
-        bytes: Vec<u8>,
-        count: usize,
+        Bundle { bytes, count }: Bundle,
     ) -> impl Future<Output = Result<Vec<Value>, RedisError>> + Send + use<> {
         let (caller, answers) = oneshot::channel();
         let asked = Asked { count, answers: Vec::with_capacity(count), caller };
@@ -89,7 +89,7 @@ async fn run(stream: impl AsyncRead + AsyncWrite, mut calls: mpsc::UnboundedRece
                 None => return,
             },
             went = outgoing.write_to(&mut writer), if !outgoing.is_done() => {
-                went.and_then(|bytes| outgoing.went(bytes)).map_err(RedisError::from)
+                went.map(|bytes| outgoing.went(bytes)).map_err(RedisError::from)
             }
             read = reader.read_buf(answers.buffer()) => match read {
                 Ok(0) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
@@ -130,40 +130,32 @@ fn deliver(answers: &mut Answers, asked: &mut VecDeque<Asked>) -> Result<(), Red
 }
 
 impl Outgoing {
-    fn append(&mut self, bytes: Vec<u8>) {
-        if self.rest().is_empty() {
-            (self.bytes, self.written) = (bytes, 0);
-        } else {
-            self.bytes.extend_from_slice(&bytes);
-        }
-    }
-
-    fn rest(&self) -> &[u8] {
-        &self.bytes[self.written..]
+    fn append(&mut self, bytes: Bytes) {
+        self.rest = if self.rest.is_empty() { bytes } else { [&self.rest[..], &bytes].concat().into() };
     }
 
     fn is_done(&self) -> bool {
-        self.rest().is_empty() && !self.held_back
+        self.rest.is_empty() && !self.held_back
     }
 
     /// Writes some of it, or lets go what a layer below holds back: then 0.
     async fn write_to(&self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
-        if self.rest().is_empty() {
+        if self.rest.is_empty() {
             return writer.flush().await.map(|()| 0);
         }
-        match writer.write(self.rest()).await {
+        match writer.write(&self.rest).await {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
             written => written,
         }
     }
 
-    fn went(&mut self, bytes: usize) -> io::Result<()> {
-        self.written += bytes;
+    fn went(&mut self, bytes: usize) {
+        self.rest.advance(bytes);
         self.held_back = bytes > 0;
-        if self.rest().is_empty() {
-            (self.bytes, self.written) = (Vec::new(), 0);
+        if self.rest.is_empty() {
+            // Whoever sent it may be the last one to hold it.
+            self.rest = Bytes::new();
         }
-        Ok(())
     }
 }
 
@@ -174,6 +166,10 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
+
+    fn commands(text: &'static [u8], count: usize) -> Bundle {
+        Bundle { bytes: Bytes::from_static(text), count }
+    }
 
     async fn expect(server: &mut (impl AsyncRead + Unpin), bytes: &[u8]) {
         let mut came = vec![0; bytes.len()];
@@ -186,7 +182,7 @@ mod tests {
         // Narrow, so that nothing goes in one piece.
         let (stream, mut server) = duplex(3);
         let (wire, moving) = Wire::over(stream);
-        let (first, second) = (wire.call(b"one two ".to_vec(), 2), wire.call(b"three".to_vec(), 1));
+        let (first, second) = (wire.call(commands(b"one two ", 2)), wire.call(commands(b"three", 1)));
         let served = async {
             expect(&mut server, b"one two three").await;
             server.write_all(b":1\r\n:2\r\n:3\r\n").await.unwrap();
@@ -203,8 +199,8 @@ mod tests {
     async fn who_waits_no_longer_leaves_its_answers_to_nobody_else() {
         let (stream, mut server) = duplex(64);
         let (wire, moving) = Wire::over(stream);
-        drop(wire.call(b"one".to_vec(), 1));
-        let second = wire.call(b"two".to_vec(), 1);
+        drop(wire.call(commands(b"one", 1)));
+        let second = wire.call(commands(b"two", 1));
         let served = async {
             expect(&mut server, b"onetwo").await;
             server.write_all(b":1\r\n:2\r\n").await.unwrap();
@@ -219,19 +215,19 @@ mod tests {
     async fn an_answer_that_nobody_asked_for_ends_the_connection() {
         let (stream, mut server) = duplex(64);
         let (wire, moving) = Wire::over(stream);
-        let (served, first) = (server.write_all(b":1\r\n:2\r\n"), wire.call(b"one".to_vec(), 1));
+        let (served, first) = (server.write_all(b":1\r\n:2\r\n"), wire.call(commands(b"one", 1)));
         let ((), served, first) = tokio::join!(moving, served, first);
         served.unwrap();
         assert_eq!(first.unwrap(), [Value::Int(1)]);
         assert!(wire.is_closed());
-        assert!(wire.call(b"two".to_vec(), 1).await.unwrap_err().is_connection_dropped());
+        assert!(wire.call(commands(b"two", 1)).await.unwrap_err().is_connection_dropped());
     }
 
     #[tokio::test]
     async fn the_end_is_told_to_everybody_who_waits() {
         let (stream, mut server) = duplex(64);
         let (wire, moving) = Wire::over(stream);
-        let (first, second) = (wire.call(b"one".to_vec(), 2), wire.call(b"two".to_vec(), 1));
+        let (first, second) = (wire.call(commands(b"one", 2)), wire.call(commands(b"two", 1)));
         let served = async {
             server.write_all(b":1\r\n").await.unwrap();
             drop(server);
@@ -244,7 +240,7 @@ mod tests {
     async fn what_is_said_before_hanging_up_is_the_reason() {
         let (stream, mut server) = duplex(64);
         let (wire, moving) = Wire::over(stream);
-        let call = wire.call(b"one two three".to_vec(), 3);
+        let call = wire.call(commands(b"one two three", 3));
         let served = async {
             server.write_all(b"-ERR max number of clients reached\r\n:1\r\n").await.unwrap();
             drop(server);
