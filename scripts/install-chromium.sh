@@ -7,10 +7,7 @@
 # Where CHROMIUM and CHROMEDRIVER name the programs to use, they are not installed. Both must be of the same version, as
 # those of one distribution are.
 set -eu
-
-say() { printf '%s\n' "install-chromium: $*" >&2; }
-die() { say "$@"; exit 1; }
-have() { command -v "$1" >/dev/null 2>&1; }
+. "$(dirname "$0")/packages.sh"
 
 # The same rules as in examples/shop/tests/browser/programs.rs.
 PATH=$PATH:/usr/lib/chromium:/usr/lib/chromium-browser:/usr/lib64/chromium-browser
@@ -33,25 +30,12 @@ if [ "${1:-}" = --if-missing ] && find_browser >/dev/null && find_driver >/dev/n
     exit 0
 fi
 
-if [ "$(id -u)" = 0 ]; then
-    root() { "$@"; }
-elif have sudo; then
-    root() { sudo "$@"; }
-else
-    root() { die "neither root nor sudo: install chromium and chromedriver by hand, then run this again"; }
-fi
-
-run() {
-    say "running: $*"
-    root "$@"
-}
+become_root || die "neither root nor sudo: install chromium and chromedriver by hand, then run this again"
 
 install_with_apt() {
-    run apt-get update || say "apt-get update failed; going on with the lists that are here"
+    apt_update
     # Debian's names; Ubuntu's, where they stand for a snap, which cannot be had in a container.
-    run env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium chromium-driver ||
-        run env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-            chromium-browser chromium-chromedriver
+    apt_install chromium chromium-driver || apt_install chromium-browser chromium-chromedriver
 }
 
 say "installing a browser and its driver for the browser test"

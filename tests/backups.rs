@@ -9,7 +9,7 @@ use std::{
 
 use sessionring::{Error, Result, Returning, SessionId, SessionRing, Sessions};
 use sessionring_testkit::{Backup, FaultProxy, RedisServer};
-use support::{Login, login, logins, nodes, on, server, servers};
+use support::{Login, id_at, login, logins, nodes, on, server, servers};
 
 /// How the server writes down what it has.
 #[derive(Debug, Clone, Copy)]
@@ -33,12 +33,6 @@ impl Persistence {
         }
         server.backup().unwrap()
     }
-}
-
-fn id_at(ring: &SessionRing, node: &str) -> SessionId {
-    std::iter::repeat_with(|| SessionId::generate().unwrap())
-        .find(|id| ring.owner(id).as_str() == node)
-        .unwrap()
 }
 
 async fn log_in(ring: &SessionRing, sessions: &Sessions<Login>, node: &str, user: u64) -> SessionId {

@@ -12,7 +12,7 @@ use std::{
 
 use sessionring::{Builder, Error, Event, Events, NodeState, SessionId, SessionRing};
 use sessionring_testkit::{FakeServer, FaultProxy, RedisServer, Reply, Script};
-use support::{login, logins, nodes, on, server, servers};
+use support::{id_at, login, logins, nodes, on, server, servers};
 
 /// What no Redis ever says.
 fn horrors() -> Vec<(&'static str, Vec<u8>)> {
@@ -138,7 +138,7 @@ async fn a_server_that_drips_for_ever_is_waited_for_until_the_deadline_and_costs
     .unwrap();
     let ring = on(&servers).route("b", fake.address()).request_timeout(Duration::from_millis(500));
     let ring = ring.connect().await.unwrap();
-    let (sessions, ids) = (logins(&ring), [id_of(&ring, "a"), id_of(&ring, "b")]);
+    let (sessions, ids) = (logins(&ring), [id_at(&ring, "a"), id_at(&ring, "b")]);
     for id in &ids {
         sessions.create_with_id(id, &login(1)).await.unwrap();
     }
@@ -206,17 +206,12 @@ async fn comes_up(events: &mut Events, name: &str) {
     }
 }
 
-fn id_of(ring: &SessionRing, name: &str) -> SessionId {
-    let ids = std::iter::repeat_with(|| SessionId::generate().unwrap());
-    ids.into_iter().find(|id| ring.owner(id).as_str() == name).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_told_to_evict_while_it_is_used_is_used_no_more() {
     let servers = servers(2);
     let ring = watchful(on(&servers)).connect().await.unwrap();
     let tolerant = watchful(on(&servers)).allow_eviction(true).connect().await.unwrap();
-    let (sessions, id) = (logins(&ring), id_of(&ring, "b"));
+    let (sessions, id) = (logins(&ring), id_at(&ring, "b"));
     sessions.create_with_id(&id, &login(1)).await.unwrap();
     let mut events = ring.events();
     servers[1].config_set("maxmemory-policy", "allkeys-lru").unwrap();
@@ -263,7 +258,7 @@ async fn a_clock_that_jumps_while_the_node_is_used_costs_that_node_and_not_the_o
         let jumping = impostor_with_clock(&servers[1], ahead.clone());
         let ring = watchful(nodes([servers[0].address(), jumping.address()])).connect().await.unwrap();
         let mut events = ring.events();
-        let (sessions, ids) = (logins(&ring), [id_of(&ring, "a"), id_of(&ring, "b")]);
+        let (sessions, ids) = (logins(&ring), [id_at(&ring, "a"), id_at(&ring, "b")]);
         for id in &ids {
             sessions.create_with_id(id, &login(1)).await.unwrap();
         }

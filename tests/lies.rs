@@ -19,7 +19,7 @@ use sessionring::{
     topology::{Document, Fence},
 };
 use sessionring_testkit::{FakeServer, RedisServer, Reply, Script};
-use support::{Login, login, logins, nodes, on, server, servers};
+use support::{Login, id_at, login, logins, nodes, on, server, servers};
 
 /// Repeatable chance.
 struct Dice(u64);
@@ -40,12 +40,6 @@ fn seed() -> u64 {
 
 fn keys() -> SealingKeys {
     SealingKeys::new(1, &[7; 32]).unwrap()
-}
-
-fn id_at(ring: &SessionRing, node: &str) -> SessionId {
-    std::iter::repeat_with(|| SessionId::generate().unwrap())
-        .find(|id| ring.owner(id).as_str() == node)
-        .unwrap()
 }
 
 /// Asks until the node is used again.

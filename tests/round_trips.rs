@@ -9,8 +9,6 @@ use sessionring_testkit::{Direction, FaultProxy, MonitorLine, RedisServer};
 use support::{Login, login, logins, nodes, on, servers};
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Nobody looks at an open connection while commands are counted.
-const NEVER: Duration = HOUR;
 
 fn names(lines: &[MonitorLine]) -> Vec<String> {
     lines.iter().filter(|line| !line.is_lua).map(MonitorLine::name).collect()
@@ -111,8 +109,7 @@ impl Counted {
         let servers = servers(3);
         let proxies: Vec<FaultProxy> =
             servers.iter().map(|server| FaultProxy::in_front_of(server).unwrap()).collect();
-        let ring =
-            nodes(proxies.iter().map(FaultProxy::address)).probe_interval(NEVER).connect().await.unwrap();
+        let ring = nodes(proxies.iter().map(FaultProxy::address)).connect().await.unwrap();
         Counted::of(ring, proxies, servers).await
     }
 
@@ -256,7 +253,7 @@ async fn a_get_of_a_moving_session_costs_one_round_trip_to_two_nodes() {
     let proxies: Vec<FaultProxy> = servers.iter().map(|s| FaultProxy::in_front_of(s).unwrap()).collect();
     let routes = ["a", "b", "c"].into_iter().zip(&proxies);
     let reader = routes.fold(on(&servers[..2]), |reader, (name, proxy)| reader.route(name, proxy.address()));
-    let reader = reader.probe_interval(NEVER).connect().await.unwrap();
+    let reader = reader.connect().await.unwrap();
     let counted = Counted::of(reader, proxies, servers).await;
     let mut moving = 0;
     for (id, source) in ids.iter().zip(before) {

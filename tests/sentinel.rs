@@ -16,7 +16,7 @@ use sessionring::{
     Sessions,
 };
 use sessionring_testkit::{Authority, FakeServer, RedisServer, Script, Watched};
-use support::{Login, login, logins, nodes, server};
+use support::{Login, id_at, login, logins, nodes, server};
 use tokio::task::JoinHandle;
 
 /// Longer than a busy machine lets a living server wait.
@@ -33,12 +33,6 @@ fn beside(watched: &Watched, plain: &RedisServer) -> Builder {
     nodes([watched.address(), plain.address()])
         .request_timeout(Duration::from_secs(2))
         .connect_timeout(Duration::from_secs(2))
-}
-
-fn id_at(ring: &SessionRing, node: &str) -> SessionId {
-    std::iter::repeat_with(|| SessionId::generate().unwrap())
-        .find(|id| ring.owner(id).as_str() == node)
-        .unwrap()
 }
 
 /// Tries until it works; what fails on the way is a node that is away, or a write whose answer was lost.

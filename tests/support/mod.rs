@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sessionring::{Builder, SessionRing, Sessions};
+use sessionring::{Builder, SessionId, SessionRing, Sessions};
 use sessionring_testkit::RedisServer;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,13 @@ pub fn on(servers: &[RedisServer]) -> Builder {
 
 pub fn logins(ring: &SessionRing) -> Sessions<Login> {
     ring.sessions("login")
+}
+
+/// A new id that belongs to this node.
+pub fn id_at(ring: &SessionRing, node: &str) -> SessionId {
+    std::iter::repeat_with(|| SessionId::generate().unwrap())
+        .find(|id| ring.owner(id).as_str() == node)
+        .unwrap()
 }
 
 /// Runs the same test on three real servers and on three in-memory nodes.

@@ -1,11 +1,11 @@
 //! A stream that ends where more comes than anybody can have asked for.
 //!
-//! The driver keeps what it has read of an answer until the answer is whole, however long it says it will be: a server that
+//! What has come of an answer is kept until the answer is whole, however long it says it will be: a server that
 //! announces a string without end and goes on sending would fill the memory until somebody's deadline. A list of many small things
 //! would do so sooner: each takes some four bytes on the way, and many times that when it is here. Each ends a line, so lines cost.
 
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     sync::{
         Arc,
@@ -100,18 +100,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 
