@@ -4,7 +4,7 @@ mod support;
 
 use sessionring::{Credentials, Error, Resize, SessionRing};
 use sessionring_testkit::{Client, RedisServer, Reply};
-use support::{login, logins, nodes};
+use support::{Login, login, logins, nodes};
 
 /// The line of the documentation that begins like this, without it.
 fn documented(beginning: &str) -> String {
@@ -47,6 +47,16 @@ async fn as_application(server: &RedisServer, name: &str) -> Done {
 
     // Batches of writes are counted, where that is allowed.
     if server.command(&["GET".to_owned(), format!("sessionring:{name}:seq")]).unwrap().text().is_none() {
+        return Err(None);
+    }
+
+    // What is long is stored in two steps, where that is allowed, and is whole in any case.
+    server.command(&["CONFIG", "RESETSTAT"]).unwrap();
+    let long = Login { user: 5, cart: vec!["a book".into(); 400] };
+    sessions.set(&id, &long).await?;
+    assert_eq!(sessions.get(&id).await?, Some(long));
+    let commands = server.command(&["INFO", "commandstats"]).unwrap();
+    if !commands.text().is_some_and(|text| text.contains("cmdstat_setrange:calls=1,")) {
         return Err(None);
     }
 

@@ -1,6 +1,7 @@
 -- A batch of operations under one fence. Protocol version 1; specified by src/protocol/apply.rs.
 -- KEYS: fence, seq, then one key per operation.
--- ARGV: the fence of the client, then two per operation: what to do (50 bytes) and the payload.
+-- ARGV: the fence of the client, then two per operation: what to do (50 bytes) and the payload. One that is long comes behind a
+-- whole header, as it is to be stored.
 -- Answers the stored fence if it is another one (nothing was done), else {seq, answer, answer, …}.
 --
 -- A server runs one script at a time, so its time is what counts. Nearly all operations are writes and touches of sessions that
@@ -10,9 +11,13 @@ local call, try = redis.call, redis.pcall
 local stored = call('GET', KEYS[1])
 if stored ~= ARGV[1] then return stored end
 
+-- Lua looks at every byte of each string that it makes. So a payload of this length, its header included, is not put together
+-- here: it is stored as it came, and what only the server knows is written into its place.
+local LONG = 2048
+
 -- Answers: a positive number is the version of the record after the operation. One short of 2^53 is the last: a write adds one.
 -- Gives the function that does one operation, and says whether it has changed something.
-local function general(now)
+local function general(now, LONG)
   local call, try = redis.call, redis.pcall
   local pack, unpack, sub = struct.pack, struct.unpack, string.sub
   local ABSENT, DELETED, EXISTS, PENDING, APPLIED_0 = 0, -1, -2, -3, -4
@@ -49,6 +54,19 @@ local function general(now)
 
   local function header_of(key)
     return call('GETRANGE', key, '0', '34')
+  end
+
+  local function put(key, head, version, deadline, payload, expires)
+    local numbers = pack('>I7I6', version, deadline)
+    if #payload < LONG then
+      call('SET', key, head .. numbers .. payload, 'PXAT', expires)
+      return
+    end
+    call('SET', key, payload, 'PXAT', expires)
+    -- Users may lack the permission, which is newer than they are.
+    if type(try('SETRANGE', key, '22', numbers)) ~= 'number' then
+      call('SET', key, head .. numbers .. sub(payload, 36), 'PXAT', expires)
+    end
   end
 
   -- Whether the session of a tombstone that forwards may still be reached through it.
@@ -102,7 +120,7 @@ local function general(now)
         if deadline < now then return ABSENT end
       end
     end
-    call('SET', key, head .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text(min(deadline, now + idle)))
+    put(key, head, version, deadline, payload, text(min(deadline, now + idle)))
     return applied(version), true
   end
 
@@ -199,7 +217,7 @@ local function general(now)
     end
     if expires < now then return ABSENT end
     if how == 'M' then call('DEL', key) end
-    call('SET', key, head .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text(expires))
+    put(key, head, version, deadline, payload, text(expires))
     return applied(version), true
   end
 
@@ -244,7 +262,7 @@ for i = 3, #KEYS do
   local key, what, payload = KEYS[i], ARGV[2 * i - 4], ARGV[2 * i - 3]
   local how, mode, since, a, b, expected, number = unpack('>c1c1I6I6I6I8xxxxxxxxxxxxxxxxxxI4', what)
   local answer
-  if mode == 's' and (how == 'u' or how == 'v' or how == 't' or how == 's' or how == 'c') then
+  if mode == 's' and #payload < LONG and (how == 'u' or how == 'v' or how == 't' or how == 's' or how == 'c') then
     local header = try('GETRANGE', key, '0', '34')
     local version, deadline
     if header == '' then
@@ -281,7 +299,7 @@ for i = 3, #KEYS do
     end
   end
   if not answer then
-    operate = operate or general(now)
+    operate = operate or general(now, LONG)
     local ok, found, changed = pcall(operate, key, how, mode, since, a, b, expected, what, payload)
     if not ok then
       found = {3, type(found) == 'table' and found.err or tostring(found)}

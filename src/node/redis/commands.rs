@@ -48,11 +48,16 @@ impl Commands {
     }
 
     pub(super) fn arg(&mut self, argument: impl AsRef<[u8]>) -> &mut Commands {
-        let bytes = argument.as_ref();
+        self.arg_of_two(argument.as_ref(), b"")
+    }
+
+    /// One argument, whose bytes are in two places.
+    pub(super) fn arg_of_two(&mut self, first: &[u8], second: &[u8]) -> &mut Commands {
         self.missing -= 1;
-        self.length(b'$', bytes.len());
-        self.bytes.extend_from_slice(bytes);
-        self.bytes.extend_from_slice(b"\r\n");
+        self.length(b'$', first.len() + second.len());
+        for part in [first, second, b"\r\n"] {
+            self.bytes.extend_from_slice(part);
+        }
         self
     }
 
@@ -135,7 +140,7 @@ mod tests {
     fn arguments_that_were_written_before_are_written_again() {
         let mut before = Commands::default();
         let from = before.command(3).arg(b"A").written();
-        before.arg(b"one").number(1234);
+        before.arg_of_two(b"o", b"ne").number(1234);
         let before = before.packed();
         let mut after = Commands::default();
         after.command(3).arg(b"B").args(2, &before.bytes[from..]);

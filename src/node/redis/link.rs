@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    node::{Batch, BatchReply, Clocks, Failure, Kind, Link, Look, Survey, Surveyed},
+    node::{Batch, BatchReply, Clocks, Failure, Kind, Link, Look, Survey, Surveyed, queue::Request},
     protocol::{Control, ControlReply, Outcome, Scope, Standing},
     ring::NodeId,
     topology::{Fence, MetaKeys},
@@ -174,9 +174,13 @@ impl RedisLink {
                 }
                 commands.arg(batch.fence.encode());
                 for waiting in requests {
-                    let (instruction, payload) =
-                        script::encode(&waiting.request.command, batch.fence.epoch, waiting.request.scope);
-                    commands.arg(instruction).arg(payload);
+                    let (Request { command, scope, .. }, stamp) = (&waiting.request, batch.fence.epoch);
+                    let (instruction, payload) = script::encode(command, stamp, *scope);
+                    commands.arg(instruction);
+                    match script::header_of_long(command, stamp) {
+                        Some(header) => commands.arg_of_two(&header, payload),
+                        None => commands.arg(payload),
+                    };
                 }
                 arguments.end = commands.written();
             }

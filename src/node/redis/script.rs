@@ -13,6 +13,9 @@ use crate::{
 
 pub(super) const SOURCE: &str = include_str!("batch.lua");
 
+/// As in the script: a payload of this length goes behind a whole header.
+const LONG: usize = 2048;
+
 /// What to do with one record, as the script unpacks it: how (1), mode (1), since (6), a (6), b (6), version (8), head
 /// (22).
 pub(super) type Instruction = [u8; 50];
@@ -70,6 +73,16 @@ pub(super) fn encode(command: &Command, stamp: Epoch, scope: Scope) -> (Instruct
     bytes[20..28].copy_from_slice(&version.to_be_bytes());
     bytes[28..].copy_from_slice(&head);
     (bytes, payload)
+}
+
+/// The header in front of the payload, where that is long: as it is to be stored, but for what the server fills in.
+pub(super) fn header_of_long(command: &Command, stamp: Epoch) -> Option<[u8; Header::LEN]> {
+    let (header, payload) = match command {
+        Command::Write(write) => (write.header(0, 0, stamp), &write.payload),
+        Command::Install(install) => (install.header(stamp), &install.payload),
+        _ => return None,
+    };
+    (payload.len() >= LONG - Header::LEN).then(|| header.encode())
 }
 
 /// The answer for one operation; `None` for what the script never says.

@@ -98,7 +98,11 @@ fn action() -> impl Strategy<Value = Action> {
         (0..2u64).prop_map(How::CompareAndSet),
         (version, until()).prop_map(|(version, until)| How::Successor(version, until)),
     ];
-    let payload = prop::collection::vec(any::<u8>(), 0..40);
+    // Long ones are stored in another way.
+    let payload = prop_oneof![
+        4 => prop::collection::vec(any::<u8>(), 0..40),
+        1 => (any::<u8>(), 2000..2060usize).prop_map(|(byte, length)| vec![byte; length]),
+    ];
     // Few operation numbers, so that copies of a write happen.
     let write =
         (how, 0..6u64, time(), time(), payload).prop_map(|(how, operation, idle, absolute, payload)| {
