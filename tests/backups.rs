@@ -23,8 +23,10 @@ const BOTH: [Persistence; 2] = [Persistence::Snapshots, Persistence::AppendOnly]
 impl Persistence {
     fn server(self) -> RedisServer {
         let append_only = if matches!(self, Persistence::AppendOnly) { "yes" } else { "no" };
-        let server = RedisServer::builder().config("appendonly", append_only).start();
-        server.unwrap_or_else(|error| panic!("{error}"))
+        // What was answered is in the files: with `everysec` a busy server may write it down seconds later.
+        let builder =
+            RedisServer::builder().config("appendonly", append_only).config("appendfsync", "always");
+        builder.start().unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn back_up(self, server: &RedisServer) -> Backup {
