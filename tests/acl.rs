@@ -198,3 +198,41 @@ async fn an_application_cannot_list_sessions() {
         assert!(matches!(&reply, Reply::Error(_)), "{command:?}: {reply:?}");
     }
 }
+
+/// A word of the rules is taken from a user who is at work. What he may not do any more was not done, and is not *unknown*, also
+/// where only a script finds out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_forbidden_while_one_works_is_an_error_of_the_setup() {
+    let (server, _) = server_with("app");
+    let ring = ring(&server, "app", "at-work").await.unwrap();
+    let sessions = logins(&ring);
+    let mut forbidden = 0;
+    for command in ["get", "time", "getrange", "set", "pexpireat", "incr", "mget", "evalsha"] {
+        let (id, ended) =
+            (sessions.create(&login(1)).await.unwrap(), sessions.create(&login(2)).await.unwrap());
+        set(&server, "app", &[&format!("-{command}")]);
+        // The operations that look closer first, since a connection on which too little is allowed is not used again.
+        let results = [
+            sessions.set(&id, &login(3)).await,
+            sessions.touch(&id).await,
+            sessions.create(&login(4)).await.map(drop),
+            sessions.get(&id).await.map(drop),
+            sessions.delete(&ended).await,
+        ];
+        set(&server, "app", &[&format!("+{command}")]);
+        for error in results.iter().filter_map(|result| result.as_ref().err()) {
+            assert!(error.is_configuration(), "without {command}: {error:?}");
+            assert!(error.to_string().contains("docs/operations.md"), "without {command}: {error}");
+        }
+        forbidden += results.iter().filter(|result| result.is_err()).count();
+        ring.reconnect().await.unwrap();
+        assert_eq!(
+            sessions.get(&id).await.unwrap(),
+            Some(login(if results[0].is_ok() { 3 } else { 1 })),
+            "without {command}"
+        );
+        sessions.delete(&ended).await.unwrap();
+        assert_eq!(sessions.get(&ended).await.unwrap(), None);
+    }
+    assert!(forbidden > 10, "{forbidden}");
+}

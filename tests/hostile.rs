@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sessionring::{Builder, Error, Event, Events, NodeState, SessionId, SessionRing};
+use sessionring::{Builder, Error, Event, Events, NodeState};
 use sessionring_testkit::{FakeServer, FaultProxy, RedisServer, Reply, Script};
 use support::{id_at, login, logins, nodes, on, server, servers};
 

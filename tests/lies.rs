@@ -13,7 +13,7 @@ use std::{
 };
 
 use sessionring::{
-    Error, Result, SealingKeys, SessionId, SessionRing, Sessions,
+    Error, Result, SealingKeys, SessionId, Sessions,
     record::{Header, Keyspace},
     ring::Token,
     topology::{Document, Fence},

@@ -344,14 +344,14 @@ async fn a_sentinel_that_announces_without_end_is_not_asked_without_end() {
 async fn a_server_that_hangs_is_waited_for_until_the_sentinels_announce_another() {
     let (hangs, primary) = (FakeServer::start(Script::Silence).unwrap(), server());
     let sentinel = FakeServer::start(announces(says(hangs.port(), 1))).unwrap();
-    // Less than until they would be asked without an announcement.
-    let patient = nodes([at(&[&sentinel])]).connect_timeout(Duration::from_secs(7));
+    let patient = nodes([at(&[&sentinel])]).connect_timeout(10 * PATIENCE);
     let connecting = tokio::spawn(patient.connect());
     while hangs.connections() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     sentinel.set_script(announces(says(primary.port(), 2)));
-    let ring = connecting.await.unwrap().unwrap();
+    let ring = tokio::time::timeout(PATIENCE, connecting).await.expect("it waits for the one that hangs");
+    let ring = ring.unwrap().unwrap();
     logins(&ring).create(&login(1)).await.unwrap();
 }
 

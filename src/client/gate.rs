@@ -5,14 +5,14 @@ use std::{
     time::Duration,
 };
 
-use super::keeper::{Keeper, lost_its_memory};
+use super::keeper::Keeper;
 use crate::{
     error::{Error, ErrorKind, Result},
     node::{Condition, Gate, Hello, Link, Look, check_owner, refused},
     protocol::{Control, ControlReply, Standing},
     ring::NodeId,
     telemetry::{self, NodeMeters},
-    topology::{DocumentMember, Policy, Verdict},
+    topology::{DocumentMember, Verdict},
 };
 
 /// Both sides may move on while they compare; after so many rounds something is wrong.
@@ -82,7 +82,7 @@ impl<L: Link> Gate<L> for KeeperGate {
             keeper.remember(&self.node, hello.process);
         }
         let mut standing = hello.standing.clone();
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             let document = keeper.document();
             let Some((_, member)) = document.member(&self.node) else { return Err(gone(&self.node)) };
             keeper.believes(&document, member, hello.process)?;
@@ -96,11 +96,10 @@ impl<L: Link> Gate<L> for KeeperGate {
                     }
                     _ => return Err(self.confused()),
                 },
-                Verdict::Accepted | Verdict::Behind(_) | Verdict::Uninitialised => {
-                    if document.policy() == Policy::Strict && standing.incarnation != Some(member.incarnation)
-                    {
-                        return Err(lost_its_memory(&self.node));
-                    }
+                // A fence is given to one memory alone, but the greeting was not read in one moment.
+                Verdict::Accepted if round == 0 => standing = self.look(link).await?,
+                Verdict::Accepted => return Err(of_another_memory(&self.node)),
+                Verdict::Behind(_) | Verdict::Uninitialised => {
                     keeper.bring_up(&self.node, &document).await?;
                     standing = self.look(link).await?;
                 }
@@ -159,4 +158,31 @@ impl<L: Link> Gate<L> for OpenGate {
 
 fn gone(node: &NodeId) -> Error {
     Error::at(ErrorKind::Unavailable, node, "the node has left the ring")
+}
+
+fn of_another_memory(node: &NodeId) -> Error {
+    let message = "its topology was given to another memory: something else wrote to its key sessionring:RING:incarnation; \
+                   readmit it (SessionRing::readmit)";
+    Error::at(ErrorKind::Configuration, node, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{client::SessionRing, node::MemoryServer, resize::Returning};
+
+    #[tokio::test]
+    async fn the_right_fence_on_another_memory_lets_nobody_in() {
+        for strict in [false, true] {
+            let address = format!("memory:of-another-memory-{strict}");
+            let builder = SessionRing::builder().node("a", &address);
+            let ring = if strict { builder.strict() } else { builder }.connect().await.unwrap();
+            ring.reconnect().await.unwrap();
+            MemoryServer::named(&address["memory:".len()..])
+                .meddle(ring.name(), |charter| charter.standing.incarnation = Some(1));
+            let error = ring.reconnect().await.unwrap_err();
+            assert!(error.is_configuration() && error.to_string().contains(":incarnation"), "{error}");
+            ring.readmit("a", Returning::Discard).await.unwrap();
+            ring.reconnect().await.unwrap();
+        }
+    }
 }

@@ -494,7 +494,7 @@ fn unsettled(node: &NodeId) -> Error {
     Error::at(ErrorKind::Unavailable, node, message)
 }
 
-pub(super) fn lost_its_memory(node: &NodeId) -> Error {
+fn lost_its_memory(node: &NodeId) -> Error {
     let message = "the node came back without its memory, and the ring is strict: an operator has to readmit it \
                    (SessionRing::readmit); its sessions are unavailable until then";
     Error::at(ErrorKind::Unavailable, node, message)
@@ -514,5 +514,18 @@ mod tests {
         keeper.adopt_from(&node, &standing, None).unwrap();
         standing.fence = Some(keeper.document().fence().encode().to_vec());
         assert!(keeper.adopt_from(&node, &standing, None).unwrap_err().is_configuration());
+    }
+    /// Nodes answer in any order, and one that was away sends what it had.
+    #[tokio::test]
+    async fn an_older_document_takes_the_place_of_none() {
+        let ring = SessionRing::builder().node("a", "memory:").connect().await.unwrap();
+        let (keeper, founded) = (ring.keeper(), ring.keeper().document());
+        ring.add_node("b", "memory:").await.unwrap().wait().await.unwrap();
+        let now = keeper.document().fence();
+        assert!(founded.epoch() < now.epoch);
+        let standing = Standing { fence: Some(founded.fence().encode().to_vec()), ..Default::default() };
+        keeper.adopt_from(&"a".parse().unwrap(), &standing, Some(founded.encode().as_ref())).unwrap();
+        assert!(!keeper.adopt(founded) && !keeper.adopt(keeper.document()));
+        assert_eq!(keeper.document().fence(), now);
     }
 }

@@ -17,8 +17,7 @@ pub(super) fn of_operation(id: &NodeId, text: &str) -> Result<Outcome, Failure> 
     if text.contains("WRONGTYPE") {
         return Ok(Outcome::WrongType);
     }
-    // Redis has said it in several ways.
-    if ["ACL failure in script", "executing the script can't run"].iter().any(|said| text.contains(said)) {
+    if is_forbidden_inside(text) {
         return Err(Failure::Unsent(of_code(id, "NOPERM", text)));
     }
     let known = ["OOM", "MISCONF", "READONLY", "NOREPLICAS", "NOPERM"];
@@ -30,8 +29,11 @@ pub(super) fn of_operation(id: &NodeId, text: &str) -> Result<Outcome, Failure> 
 
 /// An error in place of a whole batch.
 pub(super) fn of_batch(id: &NodeId, error: &ServerError) -> BatchReply {
-    let said = of_code(id, error.code(), error.details().unwrap_or_default());
-    match error.code() {
+    let text = error.details().unwrap_or_default();
+    // What ends the script as a whole is what it asks for before the first operation.
+    let code = if is_forbidden_inside(text) { "NOPERM" } else { error.code() };
+    let said = of_code(id, code, text);
+    match code {
         // The command was refused before it began. Whoever we are talking to, it is not the node that was
         // greeted: connect again, which looks closer.
         "LOADING" | "READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOPERM" | "CLUSTERDOWN"
@@ -44,15 +46,21 @@ pub(super) fn of_batch(id: &NodeId, error: &ServerError) -> BatchReply {
 /// An error in place of the answer to a command of the control plane.
 pub(super) fn of_control(id: &NodeId, error: &ServerError) -> Failure {
     let (code, text) = (error.code(), error.details().unwrap_or_default());
-    // Redis 6 puts words around the code of what failed inside a script.
-    let known = ["OOM", "MISCONF", "READONLY", "NOREPLICAS", "NOPERM", "WRONGTYPE", "CORRUPT"];
-    if ["ACL failure in script", "executing the script can't run"].iter().any(|said| text.contains(said)) {
+    if is_forbidden_inside(text) {
         return Failure::Unsent(of_code(id, "NOPERM", text));
     }
+    // Redis 6 puts words around the code of what failed inside a script.
+    let known = ["OOM", "MISCONF", "READONLY", "NOREPLICAS", "NOPERM", "WRONGTYPE", "CORRUPT"];
     match known.into_iter().find(|known| code == *known || text.contains(known)) {
         Some(code) => Failure::Unsent(of_code(id, code, text)),
         None => Failure::Lost(of_code(id, code, text)),
     }
+}
+
+/// Whether a script was refused a command that the user may not use. It has no code of its own, and Redis 7.2 says it otherwise
+/// than those before.
+fn is_forbidden_inside(text: &str) -> bool {
+    ["ACL failure in script", "executing the script can't run"].iter().any(|said| text.contains(said))
 }
 
 /// The error for a server that refused a write because it is a replica.
@@ -187,5 +195,29 @@ pub(super) fn of_connection(id: &NodeId, place: &str, error: &RedisError) -> Err
             Error::at(ErrorKind::Unavailable, id, message)
         }
         _ => Error::at(ErrorKind::Unavailable, id, format!("the connection to {place} broke: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Redis 6.2 and 7.0, Redis 7.2 and later, and Valkey say it to the script.
+    #[test]
+    fn a_command_that_is_forbidden_inside_a_script_was_not_done() {
+        let id = NodeId::new("a").unwrap();
+        for said in [
+            "ERR The user executing the script can't run this command or subcommand",
+            "@user_script: 105: The user executing the script can't run this command or subcommand",
+            "ERR ACL failure in script: User app has no permissions to run the 'set' command",
+            "NOPERM ACL failure in script: User app has no permissions to run the 'set' command",
+        ] {
+            match of_operation(&id, said) {
+                Err(Failure::Unsent(error)) => assert!(error.is_configuration(), "{error}"),
+                other => panic!("{said}: {other:?}"),
+            }
+        }
+        // What nobody knows may have changed something.
+        assert!(matches!(of_operation(&id, "ERR user_script:105: too much"), Err(Failure::Lost(_))));
     }
 }

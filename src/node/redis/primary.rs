@@ -279,3 +279,43 @@ impl Said {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, sync::mpsc::channel};
+
+    use sessionring_testkit::{FakeServer, Script};
+    use tokio::task::spawn_blocking;
+
+    use super::*;
+    use crate::node::Address;
+
+    /// Time alone would be a reason to ask, too, but here none passes.
+    #[tokio::test(start_paused = true)]
+    async fn a_sentinel_is_listened_to_and_asked_at_once() {
+        // The clock stands still while anybody works outside of the runtime.
+        let (end, ended) = channel::<()>();
+        let _still = spawn_blocking(move || ended.recv_timeout(Duration::from_secs(60)));
+        let in_time = INTERVAL / 2;
+        let announced = "*3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n\
+                         *3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n$25\r\np 127.0.0.1 1 127.0.0.1 2\r\n";
+        let sentinel = FakeServer::start(Script::respond(move |command| match &*command[0] {
+            b"SUBSCRIBE" => announced.into(),
+            b"SENTINEL" if command[1] == b"MASTER" => b"*2\r\n$12\r\nconfig-epoch\r\n$1\r\n1\r\n".to_vec(),
+            b"SENTINEL" => b"*2\r\n$9\r\n127.0.0.1\r\n$1\r\n2\r\n".to_vec(),
+            _ => b"+OK\r\n".to_vec(),
+        }))
+        .unwrap();
+        let address = format!("redis+sentinel://{}/p", sentinel.socket_address());
+        let Address::Redis(address) = Address::parse(&address).unwrap() else { panic!("{address}") };
+        let primary = Primary::of(&NodeId::new("a").unwrap(), &address, &Access::default()).unwrap().unwrap();
+        let mut heard = pin!(primary.listen(&primary.sentinels.hosts[0]));
+        for what in ["that it can be listened to", "what it announces"] {
+            let heard = timeout(in_time, heard.next()).await;
+            assert_eq!(heard, Ok(Some(())), "nobody hears {what}");
+        }
+        let before = primary.sentinels.place("127.0.0.1".into(), 1);
+        timeout(in_time, primary.moved(&before)).await.expect("what was heard is no reason to ask");
+        drop(end);
+    }
+}

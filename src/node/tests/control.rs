@@ -358,7 +358,11 @@ async fn a_node_that_does_not_answer_costs_its_timeout_and_is_asked_anew() {
     let error = asked.expect("it is waited for without end").unwrap_err();
     assert!(error.is_unavailable() && error.to_string().contains("200 ms"), "{error}");
     proxy.swallow(Direction::ToClient, false);
-    // What is answered too late is no answer to anything else.
-    while control.call(Control::Look).await.is_err() {}
+    // What is answered too late is no answer to anything else. Another attempt may come to nothing on a busy machine, not many.
+    let mut attempts = 1;
+    while let Err(error) = control.call(Control::Look).await {
+        assert!(attempts < 20, "{error}");
+        attempts += 1;
+    }
     assert!(proxy.counts().connections > connections);
 }

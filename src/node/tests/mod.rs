@@ -1,6 +1,7 @@
 //! Tests of the node layer below the public API, on real servers and in memory.
 
 mod conformance;
+mod connections;
 mod control;
 mod directory;
 mod dispatcher;
@@ -50,6 +51,27 @@ impl<L: Link> Gate<L> for Unguarded {
     fn unreachable(&self) {}
 }
 
+/// The way to what is at this address.
+pub(super) fn way(ring: &str, address: &str) -> AnyTransport {
+    let (keys, clocks) = (Arc::new(MetaKeys::new(ring)), Clocks::new(Duration::from_secs(2)));
+    match Address::parse(address).unwrap() {
+        Address::Memory(name) => AnyTransport::Memory(MemoryTransport {
+            server: name.map_or_else(MemoryServer::new, |name| MemoryServer::named(&name)),
+            keys,
+            clocks,
+        }),
+        Address::Simulated(_) => unreachable!("these tests are about nodes of the other kinds"),
+        Address::Redis(address) => AnyTransport::Redis(RedisTransport {
+            id: node_id("a"),
+            address,
+            access: Arc::default(),
+            keys,
+            clocks,
+            allow_eviction: false,
+        }),
+    }
+}
+
 /// A connected node of its own ring, with its dispatcher.
 pub(super) struct TestNode {
     pub(super) node: Node,
@@ -61,24 +83,14 @@ pub(super) struct TestNode {
 
 impl TestNode {
     pub(super) async fn connect(ring: &str, address: &str, limits: Limits) -> TestNode {
-        let (keys, clocks) = (Arc::new(MetaKeys::new(ring)), Clocks::new(Duration::from_secs(2)));
+        let node = TestNode::behind(ring, way(ring, address), limits).await;
+        node.node.tried().await.unwrap();
+        node
+    }
+
+    /// The same over a way of one's own, whose first connection is to be one that works.
+    pub(super) async fn behind(ring: &str, transport: impl Transport, limits: Limits) -> TestNode {
         let id = node_id("a");
-        let transport = match Address::parse(address).unwrap() {
-            Address::Memory(name) => AnyTransport::Memory(MemoryTransport {
-                server: name.map_or_else(MemoryServer::new, |name| MemoryServer::named(&name)),
-                keys: keys.clone(),
-                clocks: clocks.clone(),
-            }),
-            Address::Simulated(_) => unreachable!("these tests are about nodes of the other kinds"),
-            Address::Redis(address) => AnyTransport::Redis(RedisTransport {
-                id: id.clone(),
-                address,
-                access: Arc::default(),
-                keys: keys.clone(),
-                clocks: clocks.clone(),
-                allow_eviction: false,
-            }),
-        };
         let Connection { link, hello, mut driver } = transport.clone().connect().await.unwrap();
         let fence = fence(ring);
         let name = id.as_str().to_owned();
@@ -90,8 +102,7 @@ impl TestNode {
         }
         let (node, inbox) = Node::new(id, &limits);
         Dispatcher::spawn(&node, inbox, limits, transport, Unguarded);
-        node.tried().await.unwrap();
-        TestNode { node, keyspace: Keyspace::new(ring, "test"), fence, keys }
+        TestNode { node, keyspace: Keyspace::new(ring, "test"), fence, keys: Arc::new(MetaKeys::new(ring)) }
     }
 
     pub(super) fn key(&self, number: u8) -> Key {
