@@ -515,6 +515,7 @@ mod tests {
         standing.fence = Some(keeper.document().fence().encode().to_vec());
         assert!(keeper.adopt_from(&node, &standing, None).unwrap_err().is_configuration());
     }
+
     /// Nodes answer in any order, and one that was away sends what it had.
     #[tokio::test]
     async fn an_older_document_takes_the_place_of_none() {
