@@ -114,8 +114,9 @@ pub(crate) async fn execute_many(
                 // answer never has to be kept.
                 let (key, command) = &commands[i];
                 let mut running = Running::new(*key, command.clone());
-                let then = running.request(view, deadline).map(|_| running.answered(answer));
-                (i, running, then.unwrap_or_else(|error| Then::Done(Err(error))))
+                running.start(view);
+                let then = running.answered(answer);
+                (i, running, then)
             });
             let mut round = Round::default();
             round.take(keeper, &view.document.fence(), view.renewals, answered, deadline);
@@ -269,12 +270,18 @@ impl Running {
         self.key
     }
 
+    /// Begins under this view; answers what to send first.
+    fn start(&mut self, view: &View) -> Send {
+        self.epoch = Some(view.document.epoch());
+        self.operation.start(view.sinces(&self.key))
+    }
+
     /// The request for the next step. What was decided under another topology begins anew under this one.
     pub(super) fn request(&mut self, view: &View, deadline: Instant) -> Result<(usize, Request)> {
         let epoch = view.document.epoch();
         let send = match (self.next.take(), self.epoch) {
             (Some(send), Some(decided)) if decided == epoch => send,
-            (_, None) => self.operation.start(view.sinces(&self.key)),
+            (_, None) => self.start(view),
             (_, Some(_)) => match self.operation.restart(view.sinces(&self.key)) {
                 Step::Send(send) => send,
                 _ => return Err(indeterminate(self.last.take())),

@@ -1,8 +1,8 @@
 //! The task in front of one node.
 //!
-//! Everything that waits when a batch can go travels in it, so the more is in flight, the fewer commands there
-//! are per request; when nothing waits, a request goes at once, alone. There are two lanes, reads and scripts,
-//! with one flight each.
+//! Everything that waits when a flight can depart travels with it, so the more is in flight, the fewer commands there
+//! are per request; when nothing waits, a request goes at once, alone. There is a lane for each kind of requests, and one
+//! flight at a time that takes from all of them.
 //!
 //! The dispatcher is never blocked: it always takes what is submitted, fails what waits past its deadline, and
 //! hands requests out again as *unsent* (the node never saw them) or *lost* (it may have).
@@ -23,7 +23,7 @@ use super::{
     Connection, Driver, Failure, Gate, Kind, Limits, Link, Node, Transport,
     backoff::Restlessness,
     breaker::{Breaker, Down},
-    flight::{Landed, Lane, Unfit},
+    flight::{Cargo, Flight, Landed, Lane, Unfit},
     probe::{Probe, Probed},
     queue::{Inbox, Lanes, Waiting},
     quiet::Quietly,
@@ -35,8 +35,9 @@ use crate::{
     telemetry::{self, NodeMeters, Span},
 };
 
-/// When the last flight carried so many, the tasks that are ready are let go on before the next one departs: most of them
-/// ask for something, and that goes with it instead of with the one after. A request that is alone never waits for others.
+/// When the last flight carried so many, and fewer wait, the tasks that are ready are let go on before the next one departs:
+/// most of them ask for something, and that goes with it instead of with the one after. A request that is alone never waits
+/// for others, and what is as much as the last flight carried is enough.
 const CROWD: usize = 2;
 
 /// Connection attempts that an admission may take, in their time limits.
@@ -59,6 +60,7 @@ pub(crate) struct Dispatcher<T: Transport, G> {
     breaker: Breaker,
     meters: NodeMeters,
     lanes: Lanes<Lane>,
+    flight: Option<Flight>,
     /// No more will arrive.
     closing: bool,
     // Last: the connection goes before whoever waits for the end hears of it.
@@ -91,6 +93,7 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
             restlessness: Restlessness::default(),
             breaker: Breaker::default(),
             lanes: Lanes::default(),
+            flight: None,
             closing: false,
             inbox,
         };
@@ -104,7 +107,7 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
         let mut timer = pin!(sleep_until(Instant::now()));
         let mut armed: Option<Instant> = None;
         let quietly = Quietly::new();
-        let mut crowded = false;
+        let mut carried = 0;
         while !self.closing || !self.is_idle() {
             if let Some(deadline) = self.next_deadline()
                 && armed.is_none_or(|at| deadline < at)
@@ -128,7 +131,7 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
             });
             match event.await {
                 Event::Landed(connection, landed) => {
-                    crowded = landed.carried >= CROWD;
+                    carried = landed.carried;
                     self.landed(connection, landed);
                 }
                 Event::Changed(change) => {
@@ -151,10 +154,12 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
                 }
                 Event::Submitted => {}
             }
-            if crowded {
-                yield_now().await;
-            }
             self.take();
+            let waiting = self.lanes.iter().map(|lane| lane.waiting.len()).sum::<usize>();
+            if carried >= CROWD && waiting < carried {
+                yield_now().await;
+                self.take();
+            }
             self.depart();
         }
     }
@@ -164,35 +169,37 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
         if let Poll::Ready(change) = self.state.poll(context) {
             return Poll::Ready(Event::Changed(change));
         }
-        for lane in self.lanes.both() {
-            if let Poll::Ready((connection, landed)) = lane.poll(context) {
-                return Poll::Ready(Event::Landed(connection, landed));
-            }
+        if let Some(flight) = &mut self.flight
+            && let Poll::Ready((connection, landed)) = flight.poll(context)
+        {
+            self.flight = None;
+            return Poll::Ready(Event::Landed(connection, landed));
         }
         Poll::Pending
     }
 
     fn is_idle(&self) -> bool {
-        let Lanes { reads, scripts } = &self.lanes;
-        [reads, scripts].iter().all(|lane| lane.waiting.is_empty() && lane.flight.is_none())
+        self.flight.is_none() && self.nothing_waits()
     }
 
-    /// What something can be done about as soon as it arrives: it can depart, or it has to be refused.
-    fn wanted(&self) -> Lanes<bool> {
-        let Lanes { reads, scripts } = &self.lanes;
+    fn nothing_waits(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.waiting.is_empty())
+    }
+
+    /// Whether something can be done about what arrives at once: it can depart, or it has to be refused.
+    fn wanted(&self) -> bool {
         match &self.state {
-            State::Up { .. } => Lanes { reads: reads.flight.is_none(), scripts: scripts.flight.is_none() },
-            _ => Lanes { reads: self.breaker.open().is_some(), scripts: self.breaker.open().is_some() },
+            State::Up { .. } => self.flight.is_none(),
+            _ => self.breaker.open().is_some(),
         }
     }
 
     /// Takes over what has arrived.
     fn take(&mut self) {
-        let Lanes { reads, scripts } = &mut self.lanes;
-        let into = Lanes { reads: &mut reads.waiting, scripts: &mut scripts.waiting };
+        let into = self.lanes.iter_mut().map(|lane| &mut lane.waiting);
         let (earliest, closing) = self.inbox.take(into);
         self.closing = closing;
-        for lane in self.lanes.both() {
+        for lane in self.lanes.iter_mut() {
             lane.earliest = lane.earliest.into_iter().chain(earliest).min();
         }
         self.refuse();
@@ -200,7 +207,7 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
 
     /// While the node is known to be down nobody waits for it.
     fn refuse(&mut self) {
-        if self.lanes.both().iter().all(|lane| lane.waiting.is_empty()) {
+        if self.nothing_waits() {
             return;
         }
         if let Some(down) = self.breaker.open() {
@@ -210,7 +217,7 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
     }
 
     fn fail_all(&mut self, failure: &Failure) {
-        for lane in self.lanes.both() {
+        for lane in self.lanes.iter_mut() {
             for mut waiting in lane.waiting.drain(..) {
                 self.inbox.subtract(1, waiting.request.weight());
                 waiting.answer(Err(failure.clone()));
@@ -219,26 +226,28 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
         }
     }
 
-    /// Sends what waits, on every lane that is free.
+    /// Sends what waits.
     fn depart(&mut self) {
         let State::Up { link, .. } = &self.state else { return };
-        let Limits { read_batch, read_bytes, script_batch, script_bytes, flight_batches, .. } = self.limits;
-        let Lanes { reads, scripts } = &mut self.lanes;
-        for (lane, most, bytes) in [(reads, read_batch, read_bytes), (scripts, script_batch, script_bytes)] {
-            if lane.flight.is_some() || lane.waiting.is_empty() {
-                continue;
-            }
-            let cargo = lane.load(most, bytes, flight_batches);
-            let waiting = self.inbox.subtract(cargo.requests.len(), cargo.weight);
-            self.meters.departed(cargo.lane(), cargo.batches(), waiting);
-            let span = Span::flight(&self.id, cargo.epoch(), cargo.lane(), cargo.requests.len());
-            lane.depart(self.connections, span.around(cargo.fly(self.id.clone(), link.clone())));
+        if self.flight.is_some() || self.nothing_waits() {
+            return;
         }
+        let mut cargo = Cargo::default();
+        for lane in self.lanes.iter_mut() {
+            lane.load(&mut cargo, &self.limits);
+        }
+        let waiting = self.inbox.subtract(cargo.requests.len(), cargo.weight);
+        self.meters.departed(cargo.batches(), waiting);
+        let span = Span::flight(&self.id, cargo.epoch(), cargo.requests.len());
+        self.flight = Some(Flight::new(self.connections, span.around(cargo.fly(self.id.clone(), link.clone()))));
     }
 
     fn landed(&mut self, connection: u64, landed: Landed) {
         if landed.refused > 0 {
             telemetry::stale(&self.id, landed.refused);
+        }
+        for (lane, brought) in self.lanes.iter_mut().zip(landed.brought.iter()) {
+            lane.got(*brought);
         }
         if connection == self.connections {
             match (landed.fit, &mut self.state) {
@@ -342,7 +351,7 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
 
     /// The earliest time at which something that waits may have to be failed.
     fn next_deadline(&self) -> Option<Instant> {
-        [self.lanes.reads.earliest, self.lanes.scripts.earliest].into_iter().flatten().min()
+        self.lanes.iter().filter_map(|lane| lane.earliest).min()
     }
 
     fn expire(&mut self) {
@@ -352,7 +361,7 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
             &self.id,
             "the request waited for its turn until its deadline and was not sent",
         ));
-        for lane in self.lanes.both() {
+        for lane in self.lanes.iter_mut() {
             if lane.earliest.is_none_or(|earliest| earliest > now) {
                 continue;
             }

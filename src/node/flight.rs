@@ -1,7 +1,7 @@
 //! What travels together, from the queue to the answers.
 //!
-//! A [`Lane`] is a queue with at most one flight under way. A flight carries a [`Cargo`]: requests that were routed under
-//! one topology, cut into batches, all sent in one go.
+//! A [`Lane`] is a queue of requests of one kind. A [`Flight`] carries a [`Cargo`]: what the lanes have loaded, cut into
+//! batches, all sent in one go.
 
 use std::{
     collections::VecDeque,
@@ -14,11 +14,14 @@ use std::{
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Batch, BatchReply, Failure, Kind, Link, Refusal, queue::Waiting};
+use super::{
+    Batch, BatchReply, Failure, Kind, Limits, Link, Refusal,
+    queue::{Lanes, Waiting},
+};
 use crate::{
     error::{Error, ErrorKind},
     ring::NodeId,
-    topology::{Epoch, Fence},
+    topology::Epoch,
 };
 
 #[derive(Default)]
@@ -26,7 +29,6 @@ pub(super) struct Lane {
     pub(super) waiting: VecDeque<Waiting>,
     /// No deadline in `waiting` is earlier.
     pub(super) earliest: Option<Instant>,
-    pub(super) flight: Option<Flight>,
     /// Bytes of a record, on average over the last flights that brought some: how much an answer will be is known only
     /// afterwards.
     typical: usize,
@@ -38,16 +40,22 @@ pub(super) struct Flight {
     flying: Pin<Box<dyn Future<Output = Landed> + Send>>,
 }
 
-/// What one flight carries: requests of one fence and one kind, cut into batches.
+/// What one flight carries. The requests of a batch are of one kind, and were routed under one topology.
+#[derive(Default)]
 pub(super) struct Cargo {
-    fence: Fence,
-    kind: Kind,
     pub(super) requests: Vec<Waiting>,
     batches: Vec<Range<usize>>,
     pub(super) weight: usize,
-    brought: (usize, usize),
+    brought: Lanes<Brought>,
     /// Requests that a node with another topology refused.
     refused: usize,
+}
+
+/// Records that came back, and their bytes.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Brought {
+    records: usize,
+    bytes: usize,
 }
 
 /// What came of a flight.
@@ -60,8 +68,8 @@ pub(super) struct Landed {
     pub(super) carried: usize,
     /// How many of them a node with another topology refused.
     pub(super) refused: usize,
-    /// Records that came back, and their bytes.
-    brought: (usize, usize),
+    /// What each lane got.
+    pub(super) brought: Lanes<Brought>,
 }
 
 /// Why a connection can be used no longer.
@@ -73,90 +81,92 @@ pub(super) enum Unfit {
 }
 
 impl Lane {
-    /// Takes from the queue what one flight may carry. The requests of a flight were all routed under one
-    /// topology, and are of one kind; others wait for the next flight.
-    pub(super) fn load(&mut self, most: usize, most_bytes: usize, most_batches: usize) -> Cargo {
-        let fence = self.waiting[0].request.fence;
-        let kind = self.waiting[0].request.kind();
-        let (mut batches, mut weight) = (Vec::new(), 0);
-        let (mut batch, mut bytes) = (0..0, 0);
-        let fits = |next: &&Waiting| next.request.fence == fence && next.request.kind() == kind;
-        for Waiting { request, .. } in self.waiting.iter().take_while(fits) {
-            let carries = request.weight() + if kind == Kind::Script { 0 } else { self.typical };
+    /// Adds what one flight may carry of what waits here. What was routed under another topology than the first waits for
+    /// the next flight.
+    pub(super) fn load(&mut self, cargo: &mut Cargo, limits: &Limits) {
+        let Some(first) = self.waiting.front() else { return };
+        let (fence, kind) = (first.request.fence, first.request.kind());
+        let (most, most_bytes, typical) = match kind {
+            Kind::Script => (limits.script_batch, limits.script_bytes, 0),
+            _ => (limits.read_batch, limits.read_bytes, self.typical),
+        };
+        let first = cargo.requests.len();
+        let (mut batches, mut batch, mut bytes) = (1, first..first, 0);
+        for Waiting { request, .. } in self.waiting.iter().take_while(|next| next.request.fence == fence) {
+            let carries = request.weight() + typical;
             if batch.len() == most || (!batch.is_empty() && bytes + carries > most_bytes) {
-                if batches.len() + 1 == most_batches {
+                if batches == limits.flight_batches {
                     break;
                 }
+                batches += 1;
                 let next = batch.end..batch.end;
-                batches.push(std::mem::replace(&mut batch, next));
+                cargo.batches.push(std::mem::replace(&mut batch, next));
                 bytes = 0;
             }
             batch.end += 1;
             bytes += carries;
-            weight += request.weight();
+            cargo.weight += request.weight();
         }
-        let requests = if batch.end == self.waiting.len() {
-            Vec::from(std::mem::take(&mut self.waiting))
+        let loaded = batch.end - first;
+        cargo.batches.push(batch);
+        if first == 0 && loaded == self.waiting.len() {
+            cargo.requests = Vec::from(std::mem::take(&mut self.waiting));
         } else {
-            self.waiting.drain(..batch.end).collect()
-        };
-        batches.push(batch);
+            cargo.requests.extend(self.waiting.drain(..loaded));
+        }
         if self.waiting.is_empty() {
             self.earliest = None;
         }
-        Cargo { fence, kind, requests, batches, weight, brought: (0, 0), refused: 0 }
     }
 
-    /// Waits for the flight, if there is one, to land; says on which connection it was.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<(u64, Landed)> {
-        let Some(Flight { connection, flying }) = &mut self.flight else { return Poll::Pending };
-        let Poll::Ready(landed) = flying.as_mut().poll(context) else { return Poll::Pending };
-        let connection = *connection;
-        self.flight = None;
-        if let (records @ 1.., bytes) = landed.brought {
+    /// A flight has brought this.
+    pub(super) fn got(&mut self, brought: Brought) {
+        if let Brought { records: records @ 1.., bytes } = brought {
             let mean = bytes / records;
             // Up at once, since a flight that is too large costs more than some that are too small.
             self.typical = mean.max((3 * self.typical + mean) / 4);
         }
-        Poll::Ready((connection, landed))
+    }
+}
+
+impl Flight {
+    /// A flight on this connection.
+    pub(super) fn new(connection: u64, flying: impl Future<Output = Landed> + Send + 'static) -> Flight {
+        Flight { connection, flying: Box::pin(flying) }
     }
 
-    /// Begins a flight on this connection.
-    pub(super) fn depart(&mut self, connection: u64, flight: impl Future<Output = Landed> + Send + 'static) {
-        self.flight = Some(Flight { connection, flying: Box::pin(flight) });
+    /// Waits for it to land; says on which connection it was.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<(u64, Landed)> {
+        self.flying.as_mut().poll(context).map(|landed| (self.connection, landed))
     }
 }
 
 impl Cargo {
-    /// The topology under which its requests were routed.
+    /// The topology under which its first requests were routed.
     pub(super) fn epoch(&self) -> Epoch {
-        self.fence.epoch
+        self.requests[0].request.fence.epoch
     }
 
-    /// The lane it goes by.
-    pub(super) fn lane(&self) -> &'static str {
-        if self.kind == Kind::Script { "scripts" } else { "reads" }
+    /// Of what kind its batches are, and how many requests there are in each.
+    pub(super) fn batches(&self) -> impl Iterator<Item = (Kind, usize)> {
+        self.batches.iter().map(|batch| (self.kind(batch), batch.len()))
     }
 
-    /// How many requests there are in each of its batches.
-    pub(super) fn batches(&self) -> impl Iterator<Item = usize> {
-        self.batches.iter().map(Range::len)
+    fn kind(&self, batch: &Range<usize>) -> Kind {
+        self.requests[batch.start].request.kind()
     }
 
     /// Sends the batches and gives every request its answer, unless the connection is gone already.
     pub(super) async fn fly<L: Link>(mut self, id: NodeId, link: L) -> Landed {
-        let (batches, carried) = (self.batches.clone(), self.requests.len());
-        let fit = match self.exchange(&id, &link, &batches).await {
+        let carried = self.requests.len();
+        let fit = match self.exchange(&id, &link).await {
             Ok(replies) => match replies.first() {
                 Some(BatchReply::Closed(_)) => {
                     self.requests.retain(|waiting| !waiting.is_answered());
                     let (fit, kept) = (Err(Unfit::Broken), self.requests);
-                    return Landed { fit, kept, carried, refused: 0, brought: (0, 0) };
+                    return Landed { fit, kept, carried, refused: 0, brought: Lanes::default() };
                 }
-                _ => {
-                    let handed = self.hand_out_all(&id, batches.into_iter().zip(replies));
-                    handed.map_err(|_| Unfit::Broken)
-                }
+                _ => self.hand_out_all(&id, replies).map_err(|_| Unfit::Broken),
             },
             Err(error) => Err(Unfit::Silent(error)),
         };
@@ -164,17 +174,13 @@ impl Cargo {
     }
 
     /// Sends the batches. A request whose deadline passes meanwhile is lost; when all are, so is the connection.
-    async fn exchange<L: Link>(
-        &mut self,
-        id: &NodeId,
-        link: &L,
-        batches: &[Range<usize>],
-    ) -> Result<Vec<BatchReply>, Error> {
+    async fn exchange<L: Link>(&mut self, id: &NodeId, link: &L) -> Result<Vec<BatchReply>, Error> {
         let parcel = {
-            let (kind, fence) = (self.kind, &self.fence);
-            let packed =
-                batches.iter().map(|batch| Batch { kind, fence, requests: &self.requests[batch.clone()] });
-            link.pack(&packed.collect::<Vec<_>>())
+            let batches = self.batches.iter().map(|batch| {
+                let requests = &self.requests[batch.clone()];
+                Batch { kind: self.kind(batch), fence: &requests[0].request.fence, requests }
+            });
+            link.pack(&batches.collect::<Vec<_>>())
         };
         let mut replies = pin!(link.clone().exchange(parcel));
         loop {
@@ -192,13 +198,9 @@ impl Cargo {
 
     /// Gives the requests of each batch the answers of that batch, also when another one broke the connection: what
     /// the node executed is not unsent because of that. Requests without an answer go down with the connection.
-    fn hand_out_all(
-        &mut self,
-        id: &NodeId,
-        replies: impl IntoIterator<Item = (Range<usize>, BatchReply)>,
-    ) -> Result<(), Error> {
+    fn hand_out_all(&mut self, id: &NodeId, replies: Vec<BatchReply>) -> Result<(), Error> {
         let mut fit = Ok(());
-        for (batch, reply) in replies {
+        for (batch, reply) in std::mem::take(&mut self.batches).into_iter().zip(replies) {
             let handed = self.hand_out(id, batch, reply);
             fit = fit.and(handed);
         }
@@ -226,11 +228,13 @@ impl Cargo {
             BatchReply::Done(answers) => (answers, Ok(())),
             BatchReply::Last(answers, error) => (answers, Err(error)),
         };
+        let kind = self.kind(&batch);
+        let brought = self.brought.of(kind);
         for (waiting, answer) in self.requests[batch].iter_mut().zip(answers) {
             if let Ok(outcome) = &answer
                 && let Some(record) = outcome.record()
             {
-                self.brought = (self.brought.0 + 1, self.brought.1 + record.len());
+                *brought = Brought { records: brought.records + 1, bytes: brought.bytes + record.len() };
             }
             waiting.answer(answer);
         }

@@ -13,8 +13,8 @@
 //! - `redis`: the real node; the only place that names the driver
 //!
 //! ```text
-//!  submit ─► queue ─► dispatcher ─► link: MGET fence seq k1 k2 …      (reads, one flight at a time)
-//!                         │     └─► link: EVALSHA batch.lua fence …   (everything else, one flight at a time)
+//!  submit ─► queue ─► dispatcher ─► link: MGET fence seq k1 k2 … (reads), EVALSHA batch.lua fence … (everything else),
+//!                         │           all that waits in one go, one flight at a time
 //!                         └─ reconnects, fails what waits past its deadline
 //! ```
 
@@ -273,6 +273,9 @@ pub(crate) enum Kind {
     /// Anything else: a script does it.
     Script,
 }
+
+/// How many kinds there are.
+const KINDS: usize = Kind::Script as usize + 1;
 
 /// Requests of one kind that travel together.
 pub(crate) struct Batch<'a> {

@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Answer, Condition, Failure, Kind, Limits};
+use super::{Answer, Condition, Failure, KINDS, Kind, Limits};
 use crate::{
     error::Error,
     protocol::{Command, Outcome, Scope},
@@ -53,23 +53,21 @@ impl Request {
     }
 }
 
-/// What there is for each of the two lanes: reads, and everything else.
+/// What there is for each [`Kind`] of requests.
 #[derive(Debug, Default)]
-pub(super) struct Lanes<T> {
-    pub(super) reads: T,
-    pub(super) scripts: T,
-}
+pub(super) struct Lanes<T>([T; KINDS]);
 
 impl<T> Lanes<T> {
     pub(super) fn of(&mut self, kind: Kind) -> &mut T {
-        match kind {
-            Kind::Read | Kind::Visit | Kind::Fetch => &mut self.reads,
-            Kind::Script => &mut self.scripts,
-        }
+        &mut self.0[kind as usize]
     }
 
-    pub(super) fn both(&mut self) -> [&mut T; 2] {
-        [&mut self.reads, &mut self.scripts]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut()
     }
 }
 
@@ -92,8 +90,8 @@ struct State {
     /// What was submitted and not yet sent or failed, the dispatcher's part included.
     requests: usize,
     bytes: usize,
-    /// What the dispatcher wanted to be woken for when it last went to sleep.
-    wanted: Lanes<bool>,
+    /// Whether the dispatcher, when it last went to sleep, wanted to be woken by whatever arrives.
+    wanted: bool,
     /// When the dispatcher looks after deadlines in any case: what has to be failed earlier wakes it.
     alarm: Option<Instant>,
     /// Gone when it was woken, until it goes to sleep again.
@@ -125,7 +123,7 @@ impl Queue {
                 earliest: None,
                 requests: 0,
                 bytes: 0,
-                wanted: Lanes::default(),
+                wanted: false,
                 alarm: None,
                 waker: None,
                 phase: Phase::Open,
@@ -153,10 +151,15 @@ impl Queue {
         }
         state.requests += count;
         state.bytes += bytes;
-        for waiting in arriving {
+        for (i, waiting) in arriving.into_iter().enumerate() {
             let (kind, deadline) = (waiting.request.kind(), waiting.request.deadline);
             state.earliest = state.earliest.into_iter().chain([deadline]).min();
-            state.arrived.of(kind).push_back(waiting);
+            let arrived = state.arrived.of(kind);
+            if i == 0 {
+                // Nearly always all of them are of one kind.
+                arrived.reserve(count);
+            }
+            arrived.push_back(waiting);
         }
         let waker = if state.is_called() { state.waker.take() } else { None };
         drop(guard);
@@ -189,9 +192,7 @@ impl State {
     /// Whether the dispatcher, as it went to sleep, has something to do.
     fn is_called(&self) -> bool {
         let late = |deadline| self.alarm.is_none_or(|alarm| deadline < alarm);
-        (self.wanted.reads && !self.arrived.reads.is_empty())
-            || (self.wanted.scripts && !self.arrived.scripts.is_empty())
-            || self.earliest.is_some_and(late)
+        (self.wanted && self.arrived.iter().any(|arrived| !arrived.is_empty())) || self.earliest.is_some_and(late)
     }
 }
 
@@ -226,12 +227,12 @@ impl Inbox {
         });
     }
 
-    /// Ready when there is something to [`take`](Inbox::take): in a lane that is wanted, or with a deadline before the alarm;
+    /// Ready when there is something to [`take`](Inbox::take): anything if that is `wanted`, or with a deadline before the alarm;
     /// and when the queue was closed since `closing` was asked for.
     pub(super) fn poll(
         &self,
         context: &Context<'_>,
-        wanted: Lanes<bool>,
+        wanted: bool,
         alarm: Option<Instant>,
         closing: bool,
     ) -> Poll<()> {
@@ -247,10 +248,13 @@ impl Inbox {
     }
 
     /// Hands over what has arrived, with its earliest deadline; says whether no more will.
-    pub(super) fn take(&self, into: Lanes<&mut VecDeque<Waiting>>) -> (Option<Instant>, bool) {
+    pub(super) fn take<'a>(
+        &self,
+        into: impl Iterator<Item = &'a mut VecDeque<Waiting>>,
+    ) -> (Option<Instant>, bool) {
         let mut state = self.queue.state.lock();
         let State { arrived, earliest, phase, .. } = &mut *state;
-        for (into, arrived) in [(into.reads, &mut arrived.reads), (into.scripts, &mut arrived.scripts)] {
+        for (into, arrived) in into.zip(arrived.iter_mut()) {
             if into.is_empty() {
                 std::mem::swap(into, arrived);
             } else {

@@ -62,7 +62,7 @@ pub fn apply(
             Found::Absent => (Outcome::Absent, NOTHING),
             Found::Tombstone(_, stored) => (ended(stored, now), NOTHING),
             Found::Live(header, stored) => {
-                (Outcome::Inspected(header, stored.expires.saturating_sub(now)), NOTHING)
+                (Outcome::Inspected(header.into(), stored.expires.saturating_sub(now)), NOTHING)
             }
             Found::Unexpected(stored) => (unexpected(stored), NOTHING),
         },

@@ -250,7 +250,7 @@ pub enum Outcome {
     /// To a read: the stored bytes. To a recheck: the valid record.
     Record(Vec<u8>),
     /// To an inspection: a record is there, and has this many milliseconds left.
-    Inspected(Header, Millis),
+    Inspected(Box<Header>, Millis),
     /// To a visit: the valid record, live or a tombstone.
     Visited {
         /// The record.

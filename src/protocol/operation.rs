@@ -400,7 +400,7 @@ mod tests {
         for outcome in [Outcome::Absent, Outcome::Record(record(Kind::Live, 2)), Outcome::WrongType] {
             assert_eq!(at_source(outcome), None);
         }
-        let left = Outcome::Inspected(Header::decode(&record(Kind::Live, 3)).unwrap(), 9);
+        let left = Outcome::Inspected(Header::decode(&record(Kind::Live, 3)).unwrap().into(), 9);
         let decided = after(Command::Inspect, [Outcome::Absent]).foreseen(left.clone());
         assert_eq!(decided, Some(Step::Done(left)));
         let visited = Outcome::Visited { record: record(Kind::Live, 3), deadline: 50, left: 9 };

@@ -15,6 +15,7 @@ use metrics::{
 use super::operation::{Asked, Came};
 use crate::{
     error::Error,
+    node::Kind,
     protocol::{Command, Outcome},
     ring::NodeId,
 };
@@ -118,14 +119,19 @@ impl NodeMeters {
         NodeMeters(None)
     }
 
-    /// Batches of so many requests each were sent over a lane, and so many requests wait still.
-    pub(crate) fn departed(&self, lane: &'static str, batches: impl Iterator<Item = usize>, waiting: usize) {
+    /// Batches of this kind and of so many requests each were sent, and so many requests wait still.
+    pub(crate) fn departed(&self, batches: impl Iterator<Item = (Kind, usize)>, waiting: usize) {
         let Some(queue) = &self.0 else { return };
-        let histogram = if lane == "scripts" { &queue.scripts } else { &queue.reads };
-        let histogram = histogram.get_or_init(|| {
-            histogram!("sessionring_batch_requests", "ring" => queue.ring.clone(), "node" => queue.node.clone(), "lane" => lane)
-        });
-        batches.for_each(|requests| histogram.record(requests as f64));
+        for (kind, requests) in batches {
+            let (histogram, lane) = match kind {
+                Kind::Script => (&queue.scripts, "scripts"),
+                Kind::Read | Kind::Visit | Kind::Fetch => (&queue.reads, "reads"),
+            };
+            let histogram = histogram.get_or_init(|| {
+                histogram!("sessionring_batch_requests", "ring" => queue.ring.clone(), "node" => queue.node.clone(), "lane" => lane)
+            });
+            histogram.record(requests as f64);
+        }
         let gauge = queue.waiting.get_or_init(
             || gauge!("sessionring_queue_requests", "ring" => queue.ring.clone(), "node" => queue.node.clone()),
         );

@@ -34,9 +34,9 @@ impl Span {
     }
 
     /// Around what one node is asked in one go.
-    pub(crate) fn flight(node: &NodeId, epoch: Epoch, operation: &'static str, requests: usize) -> Span {
+    pub(crate) fn flight(node: &NodeId, epoch: Epoch, requests: usize) -> Span {
         let (node, epoch) = (node.as_str(), epoch.get());
-        Span(trace_span!(target: TARGET, parent: None, "flight", operation, node, epoch, requests))
+        Span(trace_span!(target: TARGET, parent: None, "flight", node, epoch, requests))
     }
 
     /// The request goes to this node, under this topology. The last one counts.

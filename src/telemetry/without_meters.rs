@@ -3,6 +3,7 @@
 use super::Asked;
 use crate::{
     error::Error,
+    node::Kind,
     protocol::{Command, Outcome},
     ring::NodeId,
 };
@@ -40,5 +41,5 @@ impl NodeMeters {
         NodeMeters
     }
 
-    pub(crate) fn departed(&self, _: &'static str, _: impl Iterator<Item = usize>, _: usize) {}
+    pub(crate) fn departed(&self, _: impl Iterator<Item = (Kind, usize)>, _: usize) {}
 }

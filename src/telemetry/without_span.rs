@@ -20,7 +20,7 @@ impl Span {
         Span
     }
 
-    pub(crate) fn flight(_: &NodeId, _: Epoch, _: &'static str, _: usize) -> Span {
+    pub(crate) fn flight(_: &NodeId, _: Epoch, _: usize) -> Span {
         Span
     }
 

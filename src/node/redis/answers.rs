@@ -33,6 +33,8 @@ pub(super) struct Answers {
     open: Vec<Open>,
     /// How long `bytes` has to be before it is worth another look.
     wanted: usize,
+    /// Values that were taken apart and not yet [counted](Answers::count).
+    values: usize,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,11 @@ impl Answers {
         // What a server announces is believed up to a mebibyte at a time.
         self.bytes.reserve(self.wanted.saturating_sub(self.bytes.len()).clamp(READ, KEPT));
         &mut self.bytes
+    }
+
+    /// How many values were taken apart since this was asked last, those of arrays that are not whole included.
+    pub(super) fn count(&mut self) -> usize {
+        std::mem::take(&mut self.values)
     }
 
     /// The next whole answer, if it is there.
@@ -133,6 +140,7 @@ impl Answers {
                 return Ok(self.taken(to + 2, Piece::Whole(Value::BulkString(string))));
             }
             b'*' => length(text)?.map_or(Piece::Whole(Value::Nil), Piece::Array),
+            b':' if let Some(number) = digits(text) => Piece::Whole(Value::Int(number)),
             _ => Piece::Whole(redis::parse_redis_value(line)?),
         };
         Ok(self.taken(end + 1, piece))
@@ -140,6 +148,7 @@ impl Answers {
 
     fn taken(&mut self, bytes: usize, piece: Piece) -> Option<Piece> {
         self.bytes.advance(bytes);
+        self.values += 1;
         Some(piece)
     }
 }
@@ -149,14 +158,17 @@ fn length(text: &[u8]) -> Result<Option<usize>, RedisError> {
     if text == b"-1" {
         return Ok(None);
     }
-    if text.is_empty() || text.len() > 10 || !text.iter().all(u8::is_ascii_digit) {
-        return Err(malformed("a length that is no number"));
+    match digits(text).map(usize::try_from) {
+        Some(Ok(length)) if length <= LONGEST => Ok(Some(length)),
+        Some(_) => Err(malformed("longer than anything that is asked for")),
+        None => Err(malformed("a length that is no number")),
     }
-    let length = text.iter().fold(0, |length, digit| 10 * length + u64::from(digit - b'0'));
-    match usize::try_from(length) {
-        Ok(length) if length <= LONGEST => Ok(Some(length)),
-        _ => Err(malformed("longer than anything that is asked for")),
-    }
+}
+
+/// The number that these digits are: no sign, and few enough to fit.
+fn digits(text: &[u8]) -> Option<i64> {
+    let fit = (1..=18).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    fit.then(|| text.iter().fold(0, |number, digit| 10 * number + i64::from(digit - b'0')))
 }
 
 fn malformed(what: &'static str) -> RedisError {

@@ -2,7 +2,7 @@
 //!
 //! What has come of an answer is kept until the answer is whole, however long it says it will be: a server that
 //! announces a string without end and goes on sending would fill the memory until somebody's deadline. A list of many small things
-//! would do so sooner: each takes some four bytes on the way, and many times that when it is here. Each ends a line, so lines cost.
+//! would do so sooner: each takes some four bytes on the way, and many times that when it is here. So they cost more than their bytes.
 
 use std::{
     io,
@@ -25,8 +25,8 @@ impl Allowance {
     const HANDSHAKE: u64 = 4 << 20;
     /// All answers to what one flight asks. 8,192 sessions of 64 KiB are half of it, and Redis has no longer string.
     const FLIGHT: u64 = 1 << 30;
-    /// What a line counts for besides its bytes: about as many as what stands in it may take when it is parsed.
-    const LINE: u64 = 128;
+    /// What a value counts for besides its bytes: about as many as it may take when it is taken apart.
+    const VALUE: u64 = 128;
 
     pub(super) fn of_handshake() -> Allowance {
         Allowance(Arc::new(AtomicU64::new(Allowance::HANDSHAKE)))
@@ -37,10 +37,9 @@ impl Allowance {
         self.0.store(Allowance::FLIGHT, Relaxed);
     }
 
-    /// This has come.
-    fn spend(&self, bytes: &[u8]) -> io::Result<()> {
-        let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
-        let cost = bytes.len() as u64 + lines as u64 * Allowance::LINE;
+    /// So many bytes have come, and so many values were found in what has come.
+    pub(super) fn spend(&self, bytes: usize, values: usize) -> io::Result<()> {
+        let cost = bytes as u64 + values as u64 * Allowance::VALUE;
         let left = self.0.load(Relaxed).checked_sub(cost);
         let left = left.ok_or_else(|| io::Error::other("more comes than was asked for"))?;
         // Who renews it at this very moment loses a few bytes of what he allows.
@@ -49,7 +48,7 @@ impl Allowance {
     }
 }
 
-/// Reads no more than is allowed.
+/// Reads no more than is allowed, for whoever does not count values: each ends a line, so lines are what counts here.
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
     stream: S,
@@ -73,7 +72,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         match read {
             Poll::Ready(Ok(())) => {
                 let came = &buffer.filled()[before..];
-                let spent = self.allowance.spend(came);
+                let lines = came.iter().filter(|&&byte| byte == b'\n').count();
+                let spent = self.allowance.spend(came.len(), lines);
                 if spent.is_err() {
                     // An error says that nothing was read.
                     buffer.set_filled(before);
@@ -129,6 +129,7 @@ mod tests {
         let mut stream = Bounded::new(&lines[..], allowance.clone());
         let mut all = Vec::new();
         assert!(stream.read_to_end(&mut all).await.is_err());
-        allowance.spend(b"no line").unwrap();
+        allowance.spend(7, 0).unwrap();
+        assert!(allowance.spend(0, 8).is_err());
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     address::{Place, RedisAddress},
-    bounded::{Allowance, Bounded},
+    bounded::Allowance,
     control, failure,
     link::{RedisLink, Shared, pipeline},
     primary::Primary,
@@ -125,7 +125,7 @@ impl RedisTransport {
     {
         let place = self.address.to_string();
         let allowance = Allowance::of_handshake();
-        let (wire, driver) = Wire::over(Bounded::new(stream, allowance.clone()));
+        let (wire, driver) = Wire::over(stream, allowance.clone());
         let mut driver: Driver = Box::pin(driver);
 
         let login = self.address.login(self.access.credentials(&self.id, &self.address).as_ref());

@@ -145,7 +145,7 @@ impl Primary {
 
     async fn subscribe(&self, host: &Host) -> Result<PubSubStream, Error> {
         let opening = async {
-            let stream = self.open(host).await?;
+            let stream = Bounded::new(self.open(host).await?, Allowance::of_handshake());
             let broken = |error| failure::of_login(&self.id, &host.to_string(), &error);
             let mut listening =
                 PubSub::new(&listener(self.credentials.as_ref()), stream).await.map_err(broken)?;
@@ -164,7 +164,7 @@ impl Primary {
         // The place after the number: what changes in between is only taken for older than it is.
         let questions = [self.question("MASTER"), self.question("GET-MASTER-ADDR-BY-NAME")];
         let commands = pipeline(login.into_iter().chain(questions));
-        let (wire, moving) = Wire::over(stream);
+        let (wire, moving) = Wire::over(stream, Allowance::of_handshake());
         let mut moving: Driver = Box::pin(moving);
         let answers = run(&mut moving, wire.call((&commands).into())).await;
         let mut answers = answers.map_err(broken)?;
@@ -177,14 +177,13 @@ impl Primary {
         redis::cmd("SENTINEL").arg(word).arg(&self.sentinels.name).to_owned()
     }
 
-    async fn open(&self, host: &Host) -> Result<Bounded<Box<dyn Socket>>, Error> {
+    async fn open(&self, host: &Host) -> Result<Box<dyn Socket>, Error> {
         let broken = |error: std::io::Error| failure::of_opening(&self.id, host, &error);
         let stream = dial(&host.name, host.port).await.map_err(broken)?;
-        let stream: Box<dyn Socket> = match &self.tls {
+        Ok(match &self.tls {
             Some(tls) => Box::new(tls.secure(&host.name, stream).await.map_err(broken)?),
             None => Box::new(stream),
-        };
-        Ok(Bounded::new(stream, Allowance::of_handshake()))
+        })
     }
 
     fn understand(&self, host: &Host, answers: Vec<Value>) -> Result<Said, Error> {

@@ -111,7 +111,7 @@ fn decode_parts(id: &NodeId, parts: Vec<Value>) -> Option<Answer> {
     Some(match (parts.next()?, parts.next()?, parts.next()) {
         (Value::Int(1), Value::BulkString(record), None) => Ok(Outcome::Conflict(record)),
         (Value::Int(2), Value::BulkString(header), Some(Value::Int(left))) => match Header::decode(&header) {
-            Ok(decoded) => Ok(Outcome::Inspected(decoded, left.max(0) as Millis)),
+            Ok(decoded) => Ok(Outcome::Inspected(decoded.into(), left.max(0) as Millis)),
             Err(_) => Ok(Outcome::Unexpected(header)),
         },
         (Value::Int(3), Value::BulkString(text), None) => {

@@ -12,7 +12,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{answers::Answers, commands::Bundle};
+use super::{answers::Answers, bounded::Allowance, commands::Bundle};
 
 /// The end of a connection that commands go into. Cheap to clone; when the last one is dropped the connection ends.
 #[derive(Debug, Clone)]
@@ -45,13 +45,14 @@ struct Outgoing {
 }
 
 impl Wire {
-    /// A connection over `stream`, and what moves its bytes. That ends when the connection does.
-    pub(super) fn over<S>(stream: S) -> (Wire, impl Future<Output = ()> + Send)
+    /// A connection over `stream`, and what moves its bytes. That ends when the connection does, or when more comes than
+    /// is allowed.
+    pub(super) fn over<S>(stream: S, allowance: Allowance) -> (Wire, impl Future<Output = ()> + Send)
     where
         S: AsyncRead + AsyncWrite + Send,
     {
         let (calls, called) = mpsc::unbounded_channel();
-        (Wire { calls }, run(stream, called))
+        (Wire { calls }, run(stream, allowance, called))
     }
 
     /// Whether nothing can be sent any more.
@@ -73,10 +74,14 @@ impl Wire {
     }
 }
 
-async fn run(stream: impl AsyncRead + AsyncWrite, mut calls: mpsc::UnboundedReceiver<Call>) {
+async fn run(
+    stream: impl AsyncRead + AsyncWrite,
+    allowance: Allowance,
+    mut calls: mpsc::UnboundedReceiver<Call>,
+) {
     let (mut reader, mut writer) = split(stream);
     let (mut outgoing, mut answers, mut asked) = (Outgoing::default(), Answers::default(), VecDeque::new());
-    // No branch loses anything when another one is taken. Calls first: what both lanes send goes in one write.
+    // No branch loses anything when another one is taken. Calls first: what was asked together goes in one write.
     let ended = loop {
         let moved = tokio::select! {
             biased;
@@ -93,7 +98,10 @@ async fn run(stream: impl AsyncRead + AsyncWrite, mut calls: mpsc::UnboundedRece
             }
             read = reader.read_buf(answers.buffer()) => match read {
                 Ok(0) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                Ok(_) => deliver(&mut answers, &mut asked),
+                Ok(bytes) => {
+                    let delivered = deliver(&mut answers, &mut asked);
+                    delivered.and(allowance.spend(bytes, answers.count()).map_err(RedisError::from))
+                }
                 Err(error) => Err(error.into()),
             },
         };
@@ -181,7 +189,7 @@ mod tests {
     async fn answers_go_to_who_asked_in_the_order_of_the_questions() {
         // Narrow, so that nothing goes in one piece.
         let (stream, mut server) = duplex(3);
-        let (wire, moving) = Wire::over(stream);
+        let (wire, moving) = Wire::over(stream, Allowance::of_handshake());
         let (first, second) = (wire.call(commands(b"one two ", 2)), wire.call(commands(b"three", 1)));
         let served = async {
             expect(&mut server, b"one two three").await;
@@ -198,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_no_longer_leaves_its_answers_to_nobody_else() {
         let (stream, mut server) = duplex(64);
-        let (wire, moving) = Wire::over(stream);
+        let (wire, moving) = Wire::over(stream, Allowance::of_handshake());
         drop(wire.call(commands(b"one", 1)));
         let second = wire.call(commands(b"two", 1));
         let served = async {
@@ -214,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_nobody_asked_for_ends_the_connection() {
         let (stream, mut server) = duplex(64);
-        let (wire, moving) = Wire::over(stream);
+        let (wire, moving) = Wire::over(stream, Allowance::of_handshake());
         let (served, first) = (server.write_all(b":1\r\n:2\r\n"), wire.call(commands(b"one", 1)));
         let ((), served, first) = tokio::join!(moving, served, first);
         served.unwrap();
@@ -226,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_is_told_to_everybody_who_waits() {
         let (stream, mut server) = duplex(64);
-        let (wire, moving) = Wire::over(stream);
+        let (wire, moving) = Wire::over(stream, Allowance::of_handshake());
         let (first, second) = (wire.call(commands(b"one", 2)), wire.call(commands(b"two", 1)));
         let served = async {
             server.write_all(b":1\r\n").await.unwrap();
@@ -239,7 +247,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_said_before_hanging_up_is_the_reason() {
         let (stream, mut server) = duplex(64);
-        let (wire, moving) = Wire::over(stream);
+        let (wire, moving) = Wire::over(stream, Allowance::of_handshake());
         let call = wire.call(commands(b"one two three", 3));
         let served = async {
             server.write_all(b"-ERR max number of clients reached\r\n:1\r\n").await.unwrap();
@@ -252,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn it_ends_when_nobody_can_use_it_any_more() {
         let (stream, mut server) = duplex(64);
-        let (wire, moving) = Wire::over(stream);
+        let (wire, moving) = Wire::over(stream, Allowance::of_handshake());
         let mut moving = pin!(moving);
         assert!(futures_util::poll!(&mut moving).is_pending());
         drop(wire);

@@ -284,7 +284,7 @@ impl Side {
                 // Both were asked within half a minute.
                 format!(
                     "{} with {} min left",
-                    self.describe_header(key, header),
+                    self.describe_header(key, *header),
                     (remaining + 30_000) / 60_000
                 )
             }
