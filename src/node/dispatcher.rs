@@ -239,7 +239,8 @@ impl<T: Transport, G: Gate<T::Link>> Dispatcher<T, G> {
         let waiting = self.inbox.subtract(cargo.requests.len(), cargo.weight);
         self.meters.departed(cargo.batches(), waiting);
         let span = Span::flight(&self.id, cargo.epoch(), cargo.requests.len());
-        self.flight = Some(Flight::new(self.connections, span.around(cargo.fly(self.id.clone(), link.clone()))));
+        self.flight =
+            Some(Flight::new(self.connections, span.around(cargo.fly(self.id.clone(), link.clone()))));
     }
 
     fn landed(&mut self, connection: u64, landed: Landed) {

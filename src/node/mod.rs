@@ -137,7 +137,7 @@ pub(crate) struct Limits {
     pub(crate) script_batch: usize,
     /// Payload bytes in one script call.
     pub(crate) script_bytes: usize,
-    /// Commands sent together in one flight.
+    /// Commands of each kind sent together in one flight.
     pub(crate) flight_batches: usize,
     /// How often an open connection is looked at: is this still the primary, is there a newer topology?
     pub(crate) probe_interval: Duration,

@@ -192,7 +192,8 @@ impl State {
     /// Whether the dispatcher, as it went to sleep, has something to do.
     fn is_called(&self) -> bool {
         let late = |deadline| self.alarm.is_none_or(|alarm| deadline < alarm);
-        (self.wanted && self.arrived.iter().any(|arrived| !arrived.is_empty())) || self.earliest.is_some_and(late)
+        (self.wanted && self.arrived.iter().any(|arrived| !arrived.is_empty()))
+            || self.earliest.is_some_and(late)
     }
 }
 

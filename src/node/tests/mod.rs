@@ -5,6 +5,7 @@ mod connections;
 mod control;
 mod directory;
 mod dispatcher;
+mod flights;
 mod out_of_memory;
 
 use std::{sync::Arc, time::Duration};
