@@ -147,9 +147,12 @@ impl Cargo {
         self.requests[0].request.fence.epoch
     }
 
-    /// Of what kind its batches are, and how many requests there are in each.
-    pub(super) fn batches(&self) -> impl Iterator<Item = (Kind, usize)> {
-        self.batches.iter().map(|batch| (self.kind(batch), batch.len()))
+    /// What its batches are called, and how many requests there are in each.
+    pub(super) fn batches(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.batches.iter().map(|batch| {
+            let lane = if self.kind(batch) == Kind::Script { "scripts" } else { "reads" };
+            (lane, batch.len())
+        })
     }
 
     fn kind(&self, batch: &Range<usize>) -> Kind {

@@ -15,7 +15,6 @@ use metrics::{
 use super::operation::{Asked, Came};
 use crate::{
     error::Error,
-    node::Kind,
     protocol::{Command, Outcome},
     ring::NodeId,
 };
@@ -119,14 +118,11 @@ impl NodeMeters {
         NodeMeters(None)
     }
 
-    /// Batches of this kind and of so many requests each were sent, and so many requests wait still.
-    pub(crate) fn departed(&self, batches: impl Iterator<Item = (Kind, usize)>, waiting: usize) {
+    /// Batches of these lanes and of so many requests each were sent, and so many requests wait still.
+    pub(crate) fn departed(&self, batches: impl Iterator<Item = (&'static str, usize)>, waiting: usize) {
         let Some(queue) = &self.0 else { return };
-        for (kind, requests) in batches {
-            let (histogram, lane) = match kind {
-                Kind::Script => (&queue.scripts, "scripts"),
-                Kind::Read | Kind::Visit | Kind::Fetch => (&queue.reads, "reads"),
-            };
+        for (lane, requests) in batches {
+            let histogram = if lane == "scripts" { &queue.scripts } else { &queue.reads };
             let histogram = histogram.get_or_init(|| {
                 histogram!("sessionring_batch_requests", "ring" => queue.ring.clone(), "node" => queue.node.clone(), "lane" => lane)
             });

@@ -3,7 +3,6 @@
 use super::Asked;
 use crate::{
     error::Error,
-    node::Kind,
     protocol::{Command, Outcome},
     ring::NodeId,
 };
@@ -41,5 +40,5 @@ impl NodeMeters {
         NodeMeters
     }
 
-    pub(crate) fn departed(&self, _: impl Iterator<Item = (Kind, usize)>, _: usize) {}
+    pub(crate) fn departed(&self, _: impl Iterator<Item = (&'static str, usize)>, _: usize) {}
 }
