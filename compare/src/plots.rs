@@ -126,7 +126,7 @@ fn style(name: Name) -> ShapeStyle {
         Name::Twemproxy => (255, 127, 14, 1),
         Name::Fred => (44, 160, 44, 1),
         Name::Rustis => (148, 103, 189, 1),
-        Name::Coalesced => (200, 200, 200, 1),
+        Name::Coalesced | Name::Versioned => (200, 200, 200, 1),
     };
     RGBColor(red, green, blue).stroke_width(width)
 }

@@ -52,6 +52,8 @@ pub(crate) struct Tables {
     pub(crate) in_flight: Vec<Row>,
     /// The same of what gathers requests and does nothing else.
     ceiling: Vec<Row>,
+    /// `set` and the mix of what also keeps versions.
+    versioned: Vec<Row>,
     workloads: Vec<Row>,
     sizes: Vec<Row>,
     nodes: Vec<Row>,
@@ -104,6 +106,10 @@ pub(crate) fn take(lab: &Lab, series: &Series) -> Result<Tables> {
         [Get, Set].into_iter().flat_map(|workload| IN_FLIGHT.map(|callers| (workload, callers))).collect();
     let in_flight = rows("in flight", Name::SessionRing, &loads, &[(SIZE, NODES)], &Name::RIVALS)?;
     let ceiling = rows("ceiling", Name::Coalesced, &loads, &[(SIZE, NODES)], &[Name::Multiplexed])?;
+    let loads: Vec<_> =
+        [Set, Mix].into_iter().flat_map(|workload| IN_FLIGHT.map(|callers| (workload, callers))).collect();
+    let versioned =
+        rows("ceiling with versions", Name::Versioned, &loads, &[(SIZE, NODES)], &[Name::Multiplexed])?;
     let loads = [
         (Mix, 256),
         (Visit, 256),
@@ -138,6 +144,7 @@ pub(crate) fn take(lab: &Lab, series: &Series) -> Result<Tables> {
     let tables = Tables {
         in_flight,
         ceiling,
+        versioned,
         workloads,
         sizes,
         nodes,
@@ -211,7 +218,8 @@ const CEILING: &str = "
 What gathering requests brings over the plain multiplexed client by itself, through the same driver: one task per node that sends \
 all reads that wait as one `MGET` with a fence, and all writes as one script that looks at each record and replaces it \
 (`compare/src/stores/coalesced.rs`). It knows no ids, digests, ring, codec, versions, deadlines or limits; all of these \
-are to be paid from what is between these figures and those above.
+are to be paid from what is between these figures and those above. \"With versions\" its script also reads the version and the deadline \
+of each record and puts them, one higher and unchanged, before what is written: the least that a `set` does which can be told from another.
 
 | |";
 
@@ -237,10 +245,15 @@ impl Tables {
         page.push_str(CEILING);
         IN_FLIGHT.iter().try_for_each(|callers| write!(page, " {callers} |"))?;
         page.push_str("\n|---|---:|---:|---:|---:|\n");
-        for workload in [Workload::Get, Workload::Set] {
-            write!(page, "| `{workload}` |")?;
-            let rows = self.ceiling.iter().filter(|row| row.workload == workload);
-            rows.into_iter().try_for_each(|row| write!(page, " {} |", text(&row.ratio, Unit::Ratio)))?;
+        for (ceiling, workload, versions) in [
+            (&self.ceiling, Workload::Get, ""),
+            (&self.ceiling, Workload::Set, ""),
+            (&self.versioned, Workload::Set, ", with versions"),
+            (&self.versioned, Workload::Mix, ", with versions"),
+        ] {
+            write!(page, "| `{workload}`{versions} |")?;
+            let mut rows = ceiling.iter().filter(|row| row.workload == workload);
+            rows.try_for_each(|row| write!(page, " {} |", text(&row.ratio, Unit::Ratio)))?;
             page.push('\n');
         }
         page.push_str("\n## Absolute figures of the same rounds\n\n");

@@ -4,6 +4,10 @@
 //!
 //! What this does not reach over the plain client, no client can that gathers requests, does the same at the server, and goes
 //! through the same driver.
+//!
+//! **The ceiling with versions** puts 35 bytes in front of each value, as a record has them, and its script counts the version up and
+//! keeps the deadline: the least that a write does which others can be told apart from. Nothing is judged, no tombstone is looked for,
+//! nothing expires at the deadline.
 
 use std::{ops::Range, sync::Arc};
 
@@ -25,7 +29,22 @@ const WRITE: &str = "\
         redis.call('SET', KEYS[i], ARGV[i], 'PX', ARGV[1]) \
     end \
     return stored";
+/// The same with the 13 bytes that only the server knows. ARGV[2] is what goes before them.
+const WRITE_VERSION: &str = "\
+    local stored = redis.call('GET', KEYS[1]) \
+    local time = redis.call('TIME') \
+    for i = 2, #KEYS do \
+        local header = redis.call('GETRANGE', KEYS[i], '0', '34') \
+        local version, deadline = 0, time[1] * 1000 + 86400000 \
+        if #header == 35 then version, deadline = struct.unpack('>I7I6', header, 23) end \
+        redis.call('SET', KEYS[i], ARGV[2] .. struct.pack('>I7I6', version + 1, deadline) .. ARGV[i + 1], 'PX', ARGV[1]) \
+    end \
+    return stored";
 const FENCE: &str = "fence";
+
+/// Bytes in front of a value that has a version, and those of them that the client writes.
+const HEADER: usize = 35;
+const HEAD: [u8; 22] = [1; 22];
 
 /// What is asked, and who waits for the answer.
 struct Waiting<T> {
@@ -35,9 +54,17 @@ struct Waiting<T> {
     answer: oneshot::Sender<Result<T>>,
 }
 
+/// What is stored under which keys.
+struct Kept {
+    data: Arc<Data>,
+    /// Values with versions stand beside those without.
+    keys: Vec<String>,
+    versions: bool,
+}
+
 #[derive(Clone)]
 pub(super) struct Coalesced {
-    data: Arc<Data>,
+    kept: Arc<Kept>,
     nodes: Arc<[Node]>,
 }
 
@@ -46,26 +73,33 @@ struct Node {
     writes: mpsc::UnboundedSender<Waiting<()>>,
 }
 
-pub(super) async fn connect(addresses: &[String], data: Arc<Data>) -> Result<Coalesced> {
+pub(super) async fn connect(addresses: &[String], data: Arc<Data>, versions: bool) -> Result<Coalesced> {
+    let beside = if versions { "+" } else { "" };
+    let keys = data.keys.iter().map(|key| format!("{key}{beside}")).collect();
+    let kept = Arc::new(Kept { data, keys, versions });
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
     let mut nodes = Vec::new();
     for address in addresses {
         let client = Client::open(address.as_str())?;
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         let () = cmd("SET").arg(FENCE).arg([1u8; 25].as_slice()).query_async(&mut connection).await?;
-        let script: String = cmd("SCRIPT").arg("LOAD").arg(WRITE).query_async(&mut connection).await?;
+        let script: String = cmd("SCRIPT")
+            .arg("LOAD")
+            .arg(if versions { WRITE_VERSION } else { WRITE })
+            .query_async(&mut connection)
+            .await?;
         let (reads, read) = mpsc::unbounded_channel();
         let (writes, written) = mpsc::unbounded_channel();
-        tokio::spawn(read_all(connection.clone(), data.clone(), read));
-        tokio::spawn(write_all(connection, data.clone(), script, written));
+        tokio::spawn(read_all(connection.clone(), kept.clone(), read));
+        tokio::spawn(write_all(connection, kept.clone(), script, written));
         nodes.push(Node { reads, writes });
     }
-    Ok(Coalesced { data, nodes: nodes.into() })
+    Ok(Coalesced { kept, nodes: nodes.into() })
 }
 
 async fn read_all(
     mut connection: MultiplexedConnection,
-    data: Arc<Data>,
+    kept: Arc<Kept>,
     mut waiting: mpsc::UnboundedReceiver<Waiting<Option<String>>>,
 ) {
     let mut batch = Vec::new();
@@ -73,19 +107,25 @@ async fn read_all(
         let mut mget = cmd("MGET");
         mget.arg(FENCE).arg("seq");
         batch.iter().for_each(|waiting| {
-            mget.arg(&data.keys[waiting.i]);
+            mget.arg(&kept.keys[waiting.i]);
         });
         let answer: Result<Vec<Option<Vec<u8>>>, _> = mget.query_async(&mut connection).await;
         let values = answer.map(|values| values.into_iter().skip(2));
         hand_out(&mut batch, values.map_err(Error::from), |value| {
-            Ok(value.map(String::from_utf8).transpose()?)
+            let value = value.map(|mut value| {
+                if kept.versions {
+                    value.drain(..HEADER.min(value.len()));
+                }
+                String::from_utf8(value)
+            });
+            Ok(value.transpose()?)
         });
     }
 }
 
 async fn write_all(
     mut connection: MultiplexedConnection,
-    data: Arc<Data>,
+    kept: Arc<Kept>,
     script: String,
     mut waiting: mpsc::UnboundedReceiver<Waiting<()>>,
 ) {
@@ -94,11 +134,14 @@ async fn write_all(
         let mut call = cmd("EVALSHA");
         call.arg(&script).arg(1 + batch.len()).arg(FENCE);
         batch.iter().for_each(|waiting| {
-            call.arg(&data.keys[waiting.i]);
+            call.arg(&kept.keys[waiting.i]);
         });
         call.arg(LIFETIME_MS);
+        if kept.versions {
+            call.arg(&HEAD);
+        }
         batch.iter().for_each(|Waiting { i, value, .. }| {
-            call.arg(value.as_ref().unwrap_or(&data.values[*i]));
+            call.arg(value.as_ref().unwrap_or(&kept.data.values[*i]));
         });
         let answer: Result<Vec<u8>, _> = call.query_async(&mut connection).await;
         let done = answer.map(|_| std::iter::repeat(()));
@@ -129,7 +172,7 @@ fn hand_out<A, T>(
 
 impl Coalesced {
     fn node(&self, i: usize) -> &Node {
-        &self.nodes[place(&self.data.keys[i], self.nodes.len())]
+        &self.nodes[place(&self.kept.keys[i], self.nodes.len())]
     }
 
     fn ask(&self, i: usize) -> Result<oneshot::Receiver<Result<Option<String>>>> {
@@ -147,7 +190,7 @@ impl Coalesced {
 
 impl Store for Coalesced {
     fn data(&self) -> &Data {
-        &self.data
+        &self.kept.data
     }
 
     async fn get(&self, i: usize) -> Result<Option<String>> {

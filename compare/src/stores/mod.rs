@@ -120,6 +120,8 @@ pub(crate) enum Name {
     Rustis,
     /// No rival: what gathering requests can bring at most.
     Coalesced,
+    /// The same with versions.
+    Versioned,
 }
 
 impl Name {
@@ -161,7 +163,10 @@ impl Name {
             Name::Twemproxy => twemproxy::connect(addresses, data).await.map(|store| Arc::new(store) as _),
             Name::Fred => fred::connect(addresses, data).await.map(|store| Arc::new(store) as _),
             Name::Rustis => rustis::connect(addresses, data).await.map(|store| Arc::new(store) as _),
-            Name::Coalesced => coalesced::connect(addresses, data).await.map(|store| Arc::new(store) as _),
+            Name::Coalesced | Name::Versioned => {
+                let versions = self == Name::Versioned;
+                coalesced::connect(addresses, data, versions).await.map(|store| Arc::new(store) as _)
+            }
         };
         connected.map_err(|error| Error::from(format!("{self}: {error}")))
     }
@@ -179,6 +184,7 @@ impl fmt::Display for Name {
             Name::Fred => "fred",
             Name::Rustis => "rustis",
             Name::Coalesced => "gathering alone",
+            Name::Versioned => "gathering with versions",
         })
     }
 }
