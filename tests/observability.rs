@@ -179,7 +179,7 @@ async fn everything_that_is_listed_is_recorded_and_traced_and_no_secret_is() {
         traced(&["request{", &operation, "node=\"a\"", "epoch=", "outcome=\"ok\"", "close"]);
     }
     traced(&["requests{", "requests=200", "epoch="]);
-    traced(&["flight{", "node=\"b\"", "epoch=", "operation=\"scripts\"", "requests="]);
+    traced(&["flight{", "node=\"b\"", "epoch=", "requests="]);
     traced(&["request{", "node=\"b\"", "outcome=\"unavailable\""]);
     traced(&["DEBUG", "connected", "node=\"b\"", "version="]);
     traced(&["DEBUG", "not connected", "node=\"b\""]);
