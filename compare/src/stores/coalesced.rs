@@ -29,7 +29,7 @@ const WRITE: &str = "\
         redis.call('SET', KEYS[i], ARGV[i], 'PX', ARGV[1]) \
     end \
     return stored";
-/// The same with the 13 bytes that only the server knows. ARGV[2] is what goes before them.
+/// The same with the 13 bytes that only the server knows. The second argument is what goes before them.
 const WRITE_VERSION: &str = "\
     local stored = redis.call('GET', KEYS[1]) \
     local time = redis.call('TIME') \
