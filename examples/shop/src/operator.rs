@@ -11,7 +11,7 @@ use std::{
 use askama::Template;
 use axum::{
     Router,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     http::StatusCode,
     middleware,
     response::{Html, IntoResponse, Redirect, Response},
@@ -52,19 +52,34 @@ pub(crate) fn router(operator: Arc<Operator>) -> Router {
 }
 
 async fn add(State(operator): State<Arc<Operator>>) -> Redirect {
-    operator.note(operator.add().await)
+    noted(operator.clone(), operator.add()).await
 }
 
 async fn remove(State(operator): State<Arc<Operator>>, Path(name): Path<String>) -> Redirect {
-    operator.note(operator.clone().remove(name).await)
+    noted(operator.clone(), operator.remove(name)).await
 }
 
 async fn kill(State(operator): State<Arc<Operator>>, Path(name): Path<String>) -> Redirect {
-    operator.note(operator.nodes.kill(&name).await.map(|()| format!("{name} was killed")))
+    noted(operator.clone(), operator.kill(name)).await
 }
 
 async fn start(State(operator): State<Arc<Operator>>, Path(name): Path<String>) -> Redirect {
-    operator.note(operator.nodes.start_again(&name).await.map(|()| format!("{name} was started again")))
+    noted(operator.clone(), operator.start(name)).await
+}
+
+/// Does it, and shows what came of it. It is done to its end also when the browser does not wait for the answer: without a task of
+/// its own it would be dropped half way, with a server running that no ring has.
+async fn noted(
+    operator: Arc<Operator>,
+    doing: impl Future<Output = Result<String>> + Send + 'static,
+) -> Redirect {
+    let task = tokio::spawn(async move {
+        let done = doing.await.unwrap_or_else(|error| error.to_string());
+        *lock(&operator.notice) = done;
+    });
+    // A panic has been told on stderr, and the page says what there is.
+    let _ = task.await;
+    Redirect::to("/")
 }
 
 impl Operator {
@@ -72,7 +87,7 @@ impl Operator {
         Operator { ring, nodes, rate, resize: Mutex::default(), notice: Mutex::default() }
     }
 
-    async fn add(&self) -> Result<String> {
+    async fn add(self: Arc<Operator>) -> Result<String> {
         // It would be refused, and need not be started for that.
         if self.ring.is_resizing() {
             return Err("another resize is under way; wait until it is done".into());
@@ -104,9 +119,12 @@ impl Operator {
         Ok(said)
     }
 
-    fn note(&self, done: Result<String>) -> Redirect {
-        *lock(&self.notice) = done.unwrap_or_else(|error| error.to_string());
-        Redirect::to("/")
+    async fn kill(self: Arc<Operator>, name: String) -> Result<String> {
+        self.nodes.kill(&name).await.map(|()| format!("{name} was killed"))
+    }
+
+    async fn start(self: Arc<Operator>, name: String) -> Result<String> {
+        self.nodes.start_again(&name).await.map(|()| format!("{name} was started again"))
     }
 
     fn progress(&self) -> Option<Progress> {
@@ -141,6 +159,8 @@ impl Operator {
 #[derive(Template)]
 #[template(path = "operator.html")]
 struct Page {
+    /// It renews itself.
+    is_live: bool,
     rows: Vec<Row>,
     total: u64,
     is_resizing: bool,
@@ -160,11 +180,12 @@ struct Row {
     why: Option<String>,
 }
 
-async fn show(State(operator): State<Arc<Operator>>) -> Response {
+async fn show(State(operator): State<Arc<Operator>>, RawQuery(query): RawQuery) -> Response {
     let counted = operator.ring.sessions::<()>(SESSIONS).list().unthrottled().count().await;
     let progress = operator.progress();
     let is_under_way = progress.as_ref().is_some_and(|progress| progress.phase != Phase::Done);
     let page = Page {
+        is_live: query.as_deref() != Some("still"),
         rows: operator.rows(&counted),
         total: counted.total(),
         is_resizing: is_under_way || operator.ring.is_resizing(),

@@ -93,14 +93,6 @@ impl Page {
         Ok(self.shows(css).await?.click().await?)
     }
 
-    /// Clicks on a page that renews itself every second: looks and clicks in one instant, while a mouse would find the page
-    /// another one on its way there.
-    pub(crate) async fn click_at_once(&self, css: &str) -> Result {
-        self.shows(css).await?;
-        self.browser.execute("document.querySelector(arguments[0]).click()", [css.into()]).await?;
-        Ok(())
-    }
-
     pub(crate) async fn write(&self, css: &str, text: &str) -> Result {
         Ok(self.shows(css).await?.send_keys(text).await?)
     }

@@ -30,7 +30,7 @@ async fn all_of_it_works_without_javascript() -> Result {
     let operator = Operator::beside(&alice.page, &shop).await?;
     let nodes = operator.page.shows("#nodes").await?;
     operator.page.leaves(&nodes).await?;
-    operator.page.click_at_once("#add-node").await?;
+    operator.click("#add-node").await?;
     operator.page.shows("#nodes tr[data-node=d][data-state=up]").await?;
 
     alice.page.open(&format!("{}/devices", shop.address)).await?;
