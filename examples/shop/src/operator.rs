@@ -67,19 +67,24 @@ async fn start(State(operator): State<Arc<Operator>>, Path(name): Path<String>) 
     noted(operator.clone(), operator.start(name)).await
 }
 
-/// Does it, and shows what came of it. It is done to its end also when the browser does not wait for the answer: without a task of
-/// its own it would be dropped half way, with a server running that no ring has.
+/// Shows what came of it. It is done to its end, and noted, also when the browser does not wait for the answer: left half done,
+/// a server might run that no ring has.
 async fn noted(
     operator: Arc<Operator>,
     doing: impl Future<Output = Result<String>> + Send + 'static,
 ) -> Redirect {
-    let task = tokio::spawn(async move {
+    to_its_end(async move {
         let done = doing.await.unwrap_or_else(|error| error.to_string());
         *lock(&operator.notice) = done;
-    });
-    // A panic has been told on stderr, and the page says what there is.
-    let _ = task.await;
+    })
+    .await;
     Redirect::to("/")
+}
+
+/// Goes on when nobody waits for it any more.
+async fn to_its_end(doing: impl Future<Output = ()> + Send + 'static) {
+    // A panic has been told on stderr.
+    let _ = tokio::spawn(doing).await;
 }
 
 impl Operator {
@@ -200,4 +205,25 @@ async fn show(State(operator): State<Arc<Operator>>, RawQuery(query): RawQuery) 
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_begun_is_done_though_nobody_waits_for_it() {
+        let (go, going) = oneshot::channel();
+        let (ended, end) = oneshot::channel();
+        let click = to_its_end(async {
+            going.await.unwrap();
+            ended.send(()).unwrap();
+        });
+        assert!(click.now_or_never().is_none(), "and with that it is dropped");
+        go.send(()).unwrap();
+        end.await.unwrap();
+    }
 }

@@ -1,7 +1,5 @@
 //! A browser without a window: cookies, redirects, forms.
 
-use std::{io::Write, net::TcpStream};
-
 use reqwest::{
     Client, Method, StatusCode,
     header::{HeaderMap, SET_COOKIE},
@@ -128,15 +126,6 @@ impl Operator {
     /// The page that does not renew itself.
     pub async fn still_page(&self) -> Page {
         self.0.get("/?still").await
-    }
-
-    /// Presses a button; who drops what this gives has not waited for the answer.
-    pub fn press_without_waiting(&self, path: &str) -> TcpStream {
-        let host = self.0.address.trim_start_matches("http://");
-        let mut connection = TcpStream::connect(host).unwrap();
-        let request = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n");
-        connection.write_all(request.as_bytes()).unwrap();
-        connection
     }
 
     /// Presses a button.

@@ -349,27 +349,12 @@ async fn all_applications_answer(browser: &Browser) -> bool {
 }
 
 #[tokio::test]
-async fn what_an_operator_clicked_is_done_though_he_does_not_wait_for_it() {
-    let shop = Shop::open(&["--visitors", "0"]);
-    let operator = Operator::of(&shop);
-    let (live, still) = (operator.page().await, operator.still_page().await);
-    assert!(live.contains("http-equiv=\"refresh\"") && !still.contains("http-equiv"), "{live:?} {still:?}");
-
-    let window = operator.press_without_waiting("/nodes");
-    until("a beginning", async || operator.is_resizing().await || operator.nodes().await.len() == 4).await;
-    drop(window);
-    let notice = async || operator.page().await.text("notice");
-    until("the end", async || notice().await.as_deref() == Some("d joins")).await;
-    operator.wait_until_at_rest().await;
-    assert_eq!(operator.nodes().await, ["a up", "b up", "c up", "d up"]);
-}
-
-#[tokio::test]
 async fn it_does_without_servers() {
     let shop = Shop::open(&["--memory", "--visitors", "50"]);
     let operator = Operator::of(&shop);
     let page = operator.page().await;
     assert_eq!(page.text("total").as_deref(), Some("50"));
+    assert!(page.contains("http-equiv") && !operator.still_page().await.contains("http-equiv"));
     assert!(!page.contains("class=\"kill\"") && !page.contains("class=\"start\""));
     let alice = Browser::new(&shop);
     alice.add("book").await;
