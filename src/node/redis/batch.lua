@@ -1,7 +1,8 @@
 -- A batch of operations under one fence. Protocol version 1; specified by src/protocol/apply.rs.
 -- KEYS: fence, seq, then one key per operation.
--- ARGV: the fence of the client, then two per operation: what to do (50 bytes) and the payload. One that is long comes behind a
--- whole header, as it is to be stored.
+-- ARGV: the fence of the client; what operations that follow each other have in common (24 bytes for each run of them); what each
+-- has of its own (30 bytes for each operation); then the payload of each. One that is long comes behind a whole header, as it is
+-- to be stored.
 -- Answers the stored fence if it is another one (nothing was done), else {seq, answer, answer, …}.
 --
 -- A server runs one script at a time, so its time is what counts. Nearly all operations are writes and touches of sessions that
@@ -239,42 +240,62 @@ local function general(now, LONG)
     return APPLIED_0, true
   end
 
-  return function(key, how, mode, since, a, b, version, what, payload)
+  return function(key, how, mode, since, a, b, own, payload)
     if how == 't' then return touch(mode, since, key, a) end
     if how == 'i' then return inspect(since, key) end
     if how == 'r' then return recheck(since, key) end
-    if how == 'd' or how == 'D' then return delete(how, mode, since, key, a, b, sub(what, 29)) end
-    if how == 'm' or how == 'M' then return install(how, since, key, a, b, version, sub(what, 29), payload) end
-    if how == 'f' then return forward(mode, since, key, a, b, version, sub(what, 29), payload) end
     if how == 'l' then return release(since, key) end
     if how == 'e' then return erase(key) end
-    return write(how, mode, since, key, a, b, version, sub(what, 29), payload)
+    local version, head = unpack('>I8', own), sub(own, 9)
+    if how == 'd' or how == 'D' then return delete(how, mode, since, key, a, b, head) end
+    if how == 'm' or how == 'M' then return install(how, since, key, a, b, version, head, payload) end
+    if how == 'f' then return forward(mode, since, key, a, b, version, head, payload) end
+    return write(how, mode, since, key, a, b, version, head, payload)
   end
 end
 
 local pack, unpack, sub, format = struct.pack, struct.unpack, string.sub, string.format
+-- A global variable costs each time.
+local KEYS, ARGV = KEYS, ARGV
 local time = call('TIME')
 local now = time[1] * 1000 + (time[2] - time[2] % 1000) / 1000
 local answers, operate, wrote = {0}, nil, false
+-- Nearly all operations of a batch are alike but for their keys, payloads and operation numbers: the rest is looked at once for
+-- each run of them.
+local runs, run, ends_at = ARGV[2], 1, 3
+local how, mode, since, a, b
+local is_usual, touches, creates, compares
+local own, at = ARGV[3], 1
 -- A number costs as much to turn into text as a command, and the deadlines of a batch are few.
 local shown, text
 for i = 3, #KEYS do
-  local key, what, payload = KEYS[i], ARGV[2 * i - 4], ARGV[2 * i - 3]
-  local how, mode, since, a, b, expected, number = unpack('>c1c1I6I6I6I8xxxxxxxxxxxxxxxxxxI4', what)
+  local key, payload = KEYS[i], ARGV[i + 1]
+  if i == ends_at then
+    local count
+    count, how, mode, since, a, b = unpack('>I4c1c1I6I6I6', runs, run)
+    run, ends_at = run + 24, i + count
+    touches, creates, compares = how == 't', how == 'c' or how == 'u', how == 'v'
+    is_usual = mode == 's' and (touches or creates or compares or how == 's')
+  end
   local answer
-  if mode == 's' and #payload < LONG and (how == 'u' or how == 'v' or how == 't' or how == 's' or how == 'c') then
+  if is_usual and #payload < LONG then
     local header = try('GETRANGE', key, '0', '34')
     local version, deadline
     if header == '' then
-      if how == 'c' or how == 'u' then version, deadline = now, now + b end
+      if creates then version, deadline = now, now + b end
     -- An error is a table, which has no length.
     elseif #header == 35 then
-      local kind, stamp, operation, stands, ends = unpack('>I3xxxxxI6xxxxI4I7I6', header)
+      -- Numbers that nobody asks for cost less than bytes that are skipped.
+      local kind, _, stamp, _, operation, stands, ends = unpack('>I3I5I6I4I4I7I6', header)
       -- Format 1, live, no flag. Of the operation the half that counts: where that is equal, the general case looks at all of it.
       if kind == 0x014c00 and stamp >= since and stands > 0 and stands < 9007199254740991 and ends >= now then
-        if how == 't' then
+        if touches then
           version, deadline = stands, ends
-        elseif operation ~= number and how ~= 'c' and (how ~= 'v' or stands == expected) then
+        elseif
+          operation ~= unpack('>I4', own, at + 26)
+          and how ~= 'c'
+          and not (compares and stands ~= unpack('>I8', own, at))
+        then
           version, deadline = stands + 1, ends
         end
       end
@@ -286,10 +307,11 @@ for i = 3, #KEYS do
         shown, text = expires, format('%d', expires)
       end
       local done
-      if how == 't' then
+      if touches then
         done = try('PEXPIREAT', key, text)
       else
-        done = try('SET', key, sub(what, 29) .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text)
+        local head = sub(own, at + 8, at + 29)
+        done = try('SET', key, head .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text)
       end
       if type(done) == 'table' and done.err then
         answer = {3, done.err}
@@ -300,7 +322,7 @@ for i = 3, #KEYS do
   end
   if not answer then
     operate = operate or general(now, LONG)
-    local ok, found, changed = pcall(operate, key, how, mode, since, a, b, expected, what, payload)
+    local ok, found, changed = pcall(operate, key, how, mode, since, a, b, sub(own, at, at + 29), payload)
     if not ok then
       found = {3, type(found) == 'table' and found.err or tostring(found)}
     elseif changed then
@@ -308,7 +330,7 @@ for i = 3, #KEYS do
     end
     answer = found
   end
-  answers[i - 1] = answer
+  answers[i - 1], at = answer, at + 30
 end
 -- Last, because on a node out of memory it is allowed only after a write that was.
 if wrote then

@@ -16,12 +16,13 @@ use super::{
     commands::{Bundle, Commands},
     control, failure,
     handshake::{self, Info},
-    script, snapshot,
+    script::{self, Instructions},
+    snapshot,
     wire::Wire,
 };
 use crate::{
     error::{Error, ErrorKind},
-    node::{Batch, BatchReply, Clocks, Failure, Kind, Link, Look, Survey, Surveyed, queue::Request},
+    node::{Batch, BatchReply, Clocks, Failure, Kind, Link, Look, Survey, Surveyed, queue::Waiting},
     protocol::{Control, ControlReply, Outcome, Scope, Standing},
     ring::NodeId,
     topology::{Fence, MetaKeys},
@@ -172,15 +173,17 @@ impl RedisLink {
                 for waiting in requests {
                     commands.arg(waiting.request.key.as_bytes());
                 }
-                commands.arg(batch.fence.encode());
+                let stamp = batch.fence.epoch;
+                let Instructions { runs, own } =
+                    Instructions::of(requests.iter().map(|Waiting { request, .. }| {
+                        script::encode(&request.command, stamp, request.scope)
+                    }));
+                commands.arg(batch.fence.encode()).arg(runs).arg(own);
                 for waiting in requests {
-                    let (Request { command, scope, .. }, stamp) = (&waiting.request, batch.fence.epoch);
-                    let (instruction, payload) = script::encode(command, stamp, *scope);
-                    commands.arg(instruction);
-                    match script::header_of_long(command, stamp) {
-                        Some(header) => commands.arg_of_two(&header, payload),
-                        None => commands.arg(payload),
-                    };
+                    let command = &waiting.request.command;
+                    let header = script::header_of_long(command, stamp);
+                    let header = header.as_ref().map_or(&[][..], |header| header);
+                    commands.arg_of_two(header, script::payload(command));
                 }
                 arguments.end = commands.written();
             }
@@ -225,7 +228,7 @@ impl RedisLink {
 
 /// The arguments of a script for so many operations, behind its hash.
 fn arguments_of(operations: usize) -> usize {
-    4 + 3 * operations
+    6 + 2 * operations
 }
 
 /// About how many bytes a batch takes, rather more than fewer.
@@ -234,7 +237,7 @@ fn room(batch: &Batch<'_>) -> usize {
     let each = match batch.kind {
         Kind::Read => 37,
         Kind::Visit | Kind::Fetch => 37 + 51,
-        Kind::Script => 37 + 57 + 11,
+        Kind::Script => 37 + 30 + 11,
     };
     256 + each * batch.requests.len() + payloads
 }

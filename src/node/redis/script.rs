@@ -16,14 +16,47 @@ pub(super) const SOURCE: &str = include_str!("batch.lua");
 /// As in the script: a payload of this length goes behind a whole header.
 const LONG: usize = 2048;
 
-/// What to do with one record, as the script unpacks it: how (1), mode (1), since (6), a (6), b (6), version (8), head
-/// (22).
+/// What to do with one record: how (1), mode (1), since (6), a (6), b (6); and, of its own, version (8), head (22).
 pub(super) type Instruction = [u8; 50];
 
-/// The instruction and the payload for `command` in a batch of the epoch `stamp`.
-pub(super) fn encode(command: &Command, stamp: Epoch, scope: Scope) -> (Instruction, &[u8]) {
+/// So much of an instruction is sent once for all that follow each other and have it in common.
+const COMMON: usize = 20;
+/// In front of it stands how many they are.
+const COUNT: usize = 4;
+
+/// The instructions of a batch, as the script takes them: what those that follow each other have in common, and what each has of
+/// its own.
+#[derive(Debug)]
+pub(super) struct Instructions {
+    pub(super) runs: Vec<u8>,
+    pub(super) own: Vec<u8>,
+}
+
+impl Instructions {
+    pub(super) fn of(instructions: impl ExactSizeIterator<Item = Instruction>) -> Instructions {
+        let mut runs: Vec<u8> = Vec::with_capacity(COUNT + COMMON);
+        let mut own = Vec::with_capacity(instructions.len() * (size_of::<Instruction>() - COMMON));
+        let mut count = 0_u32;
+        for instruction in instructions {
+            let (common, rest) = instruction.split_at(COMMON);
+            own.extend_from_slice(rest);
+            if runs.ends_with(common) {
+                count += 1;
+            } else {
+                count = 1;
+                runs.extend_from_slice(&[0; COUNT]);
+                runs.extend_from_slice(common);
+            }
+            let at = runs.len() - COMMON - COUNT;
+            runs[at..at + COUNT].copy_from_slice(&count.to_be_bytes());
+        }
+        Instructions { runs, own }
+    }
+}
+
+/// The instruction for `command` in a batch of the epoch `stamp`.
+pub(super) fn encode(command: &Command, stamp: Epoch, scope: Scope) -> Instruction {
     let no_head = [0; Header::CLIENT_LEN];
-    let mut payload = &[][..];
     let (how, a, b, version, head) = match command {
         // Reads, visits and fetches go by themselves; as part of a script, a recheck says as much.
         Command::Read | Command::Visit | Command::Fetch | Command::Recheck => (b'r', 0, 0, 0, no_head),
@@ -42,18 +75,15 @@ pub(super) fn encode(command: &Command, stamp: Epoch, scope: Scope) -> (Instruct
                 Condition::Version(version) => (b'v', write.absolute, version),
                 Condition::Successor { version, max_deadline } => (b'n', max_deadline, version),
             };
-            payload = &write.payload;
             let head = write.header(0, 0, stamp).encode_client_part();
             (how, write.idle, absolute, version, head)
         }
         Command::Install(install) => {
             let how = if install.for_logout { b'M' } else { b'm' };
             let header = install.header(stamp);
-            payload = &install.payload;
             (how, install.deadline, header.max_deadline, header.version, header.encode_client_part())
         }
         Command::Forward(forward) => {
-            payload = &forward.successor;
             let head = forward.header(0, 0, stamp).encode_client_part();
             (b'f', forward.floor, forward.grace, forward.expected, head)
         }
@@ -72,17 +102,29 @@ pub(super) fn encode(command: &Command, stamp: Epoch, scope: Scope) -> (Instruct
     bytes[14..20].copy_from_slice(&b.to_be_bytes()[2..]);
     bytes[20..28].copy_from_slice(&version.to_be_bytes());
     bytes[28..].copy_from_slice(&head);
-    (bytes, payload)
+    bytes
+}
+
+/// What goes with the instruction: what is to be stored behind the header, or in a tombstone that forwards.
+pub(super) fn payload(command: &Command) -> &[u8] {
+    match command {
+        Command::Write(write) => &write.payload,
+        Command::Install(install) => &install.payload,
+        Command::Forward(forward) => &forward.successor,
+        _ => &[],
+    }
 }
 
 /// The header in front of the payload, where that is long: as it is to be stored, but for what the server fills in.
 pub(super) fn header_of_long(command: &Command, stamp: Epoch) -> Option<[u8; Header::LEN]> {
-    let (header, payload) = match command {
-        Command::Write(write) => (write.header(0, 0, stamp), &write.payload),
-        Command::Install(install) => (install.header(stamp), &install.payload),
-        _ => return None,
-    };
-    (payload.len() >= LONG - Header::LEN).then(|| header.encode())
+    if payload(command).len() < LONG - Header::LEN {
+        return None;
+    }
+    match command {
+        Command::Write(write) => Some(write.header(0, 0, stamp).encode()),
+        Command::Install(install) => Some(install.header(stamp).encode()),
+        _ => None,
+    }
 }
 
 /// The answer for one operation; `None` for what the script never says.
@@ -122,4 +164,33 @@ fn decode_parts(id: &NodeId, parts: Vec<Value>) -> Option<Answer> {
         (Value::Int(6), Value::BulkString(record), None) => Ok(Outcome::Forwarded(record)),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_operation_finds_its_instruction(
+            operations in vec((0..3_u8, any::<[u8; 50]>()), 0..40),
+        ) {
+            let instructions = operations.into_iter().map(|(common, mut instruction)| {
+                instruction[..COMMON].fill(common);
+                instruction
+            });
+            let instructions: Vec<Instruction> = instructions.collect();
+            let Instructions { runs, own } = Instructions::of(instructions.iter().copied());
+            let commons = runs.chunks(COUNT + COMMON).flat_map(|run| {
+                let (count, common) = run.split_first_chunk::<COUNT>().unwrap();
+                std::iter::repeat_n(common, u32::from_be_bytes(*count) as usize)
+            });
+            let found: Vec<_> = commons.zip(own.chunks(30)).map(|(common, own)| [common, own].concat()).collect();
+            prop_assert_eq!(&found, &instructions.iter().map(|each| each.to_vec()).collect::<Vec<_>>());
+            let commons = runs.chunks(COUNT + COMMON).map(|run| &run[COUNT..]).collect::<Vec<_>>();
+            prop_assert!(commons.windows(2).all(|two| two[0] != two[1]), "runs are as long as can be");
+        }
+    }
 }

@@ -54,7 +54,7 @@ async fn what_waits_travels_together_and_batches_are_bounded() {
     let lines = monitor.stop().unwrap();
     let commands: Vec<(String, usize)> =
         lines.iter().filter(|line| !line.is_lua).map(|line| (line.name(), line.args.len())).collect();
-    let (fixed, per_write) = (6, 3);
+    let (fixed, per_write) = (8, 2);
     let evalsha = |writes: usize| ("EVALSHA".to_owned(), fixed + per_write * writes);
     assert_eq!(commands, [evalsha(96), evalsha(96), evalsha(8), ("MGET".to_owned(), 3 + 200)]);
 }
