@@ -306,15 +306,17 @@ for i = 3, #KEYS do
       if expires ~= shown then
         shown, text = expires, format('%d', expires)
       end
-      local done
+      local failed
       if touches then
-        done = try('PEXPIREAT', key, text)
+        local done = try('PEXPIREAT', key, text)
+        failed = type(done) == 'table' and done.err
       else
+        -- What a SET answers is a table in any case.
         local head = sub(own, at + 8, at + 29)
-        done = try('SET', key, head .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text)
+        failed = try('SET', key, head .. pack('>I7I6', version, deadline) .. payload, 'PXAT', text).err
       end
-      if type(done) == 'table' and done.err then
-        answer = {3, done.err}
+      if failed then
+        answer = {3, failed}
       else
         answer, wrote = version, true
       end
