@@ -35,12 +35,7 @@ pub(crate) struct Request {
 impl Request {
     /// Bytes that the request holds while it waits, beyond a fixed size.
     pub(crate) fn weight(&self) -> usize {
-        match &self.command {
-            Command::Write(write) => write.payload.len(),
-            Command::Install(install) => install.payload.len(),
-            Command::Forward(forward) => forward.successor.len(),
-            _ => 0,
-        }
+        self.command.payload().len()
     }
 
     pub(crate) fn kind(&self) -> Kind {

@@ -225,6 +225,16 @@ impl Condition {
 }
 
 impl Command {
+    /// The bytes that it carries to the node: what is to be stored behind a header, or in a tombstone that forwards.
+    pub(crate) fn payload(&self) -> &[u8] {
+        match self {
+            Command::Write(write) => &write.payload,
+            Command::Install(install) => &install.payload,
+            Command::Forward(forward) => &forward.successor,
+            _ => &[],
+        }
+    }
+
     /// Whether a copy that arrives twice, or late, changes nothing that the first did not. Every command but a
     /// blind write: its late copy could bury a newer write of somebody else.
     pub fn is_idempotent(&self) -> bool {

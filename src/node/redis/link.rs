@@ -183,7 +183,7 @@ impl RedisLink {
                     let command = &waiting.request.command;
                     let header = script::header_of_long(command, stamp);
                     let header = header.as_ref().map_or(&[][..], |header| header);
-                    commands.arg_of_two(header, script::payload(command));
+                    commands.arg_of_two(header, command.payload());
                 }
                 arguments.end = commands.written();
             }

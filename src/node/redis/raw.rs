@@ -58,7 +58,7 @@ pub(crate) fn greeting(id: &NodeId, info: &[u8], time: &[u8], other: u64) -> Res
 
 /// The instruction that stands for `command` in a script's call, and its payload.
 pub(crate) fn instruction(command: &Command, stamp: Epoch, scope: Scope) -> (Instruction, &[u8]) {
-    (script::encode(command, stamp, scope), script::payload(command))
+    (script::encode(command, stamp, scope), command.payload())
 }
 
 /// The command that a script executes for these bytes, the epoch of what it writes (0 if nothing) and its scope: the

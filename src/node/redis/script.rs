@@ -19,7 +19,7 @@ const LONG: usize = 2048;
 /// What to do with one record: how (1), mode (1), since (6), a (6), b (6); and, of its own, version (8), head (22).
 pub(super) type Instruction = [u8; 50];
 
-/// So much of an instruction is sent once for all that follow each other and have it in common.
+/// So many bytes of an instruction are sent once for all that follow each other and have them in common.
 const COMMON: usize = 20;
 /// In front of it stands how many they are.
 const COUNT: usize = 4;
@@ -105,19 +105,9 @@ pub(super) fn encode(command: &Command, stamp: Epoch, scope: Scope) -> Instructi
     bytes
 }
 
-/// What goes with the instruction: what is to be stored behind the header, or in a tombstone that forwards.
-pub(super) fn payload(command: &Command) -> &[u8] {
-    match command {
-        Command::Write(write) => &write.payload,
-        Command::Install(install) => &install.payload,
-        Command::Forward(forward) => &forward.successor,
-        _ => &[],
-    }
-}
-
 /// The header in front of the payload, where that is long: as it is to be stored, but for what the server fills in.
 pub(super) fn header_of_long(command: &Command, stamp: Epoch) -> Option<[u8; Header::LEN]> {
-    if payload(command).len() < LONG - Header::LEN {
+    if command.payload().len() < LONG - Header::LEN {
         return None;
     }
     match command {
@@ -175,7 +165,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_operation_finds_its_instruction(
-            operations in vec((0..3_u8, any::<[u8; 50]>()), 0..40),
+            operations in vec((0..3_u8, any::<Instruction>()), 0..40),
         ) {
             let instructions = operations.into_iter().map(|(common, mut instruction)| {
                 instruction[..COMMON].fill(common);
@@ -187,7 +177,7 @@ mod tests {
                 let (count, common) = run.split_first_chunk::<COUNT>().unwrap();
                 std::iter::repeat_n(common, u32::from_be_bytes(*count) as usize)
             });
-            let found: Vec<_> = commons.zip(own.chunks(30)).map(|(common, own)| [common, own].concat()).collect();
+            let found: Vec<_> = commons.zip(own.chunks(size_of::<Instruction>() - COMMON)).map(|(common, own)| [common, own].concat()).collect();
             prop_assert_eq!(&found, &instructions.iter().map(|each| each.to_vec()).collect::<Vec<_>>());
             let commons = runs.chunks(COUNT + COMMON).map(|run| &run[COUNT..]).collect::<Vec<_>>();
             prop_assert!(commons.windows(2).all(|two| two[0] != two[1]), "runs are as long as can be");
