@@ -4,6 +4,7 @@
 use crate::ring::hash::hash;
 use crate::ring::lookup::Index;
 use crate::ring::member::Member;
+use crate::ring::sort::sort;
 use crate::ring::{MAX_TOKENS, NodeId, RingError, Token};
 
 /// The sorted tokens of a hashed ring, who owns each, and the index over them.
@@ -29,25 +30,26 @@ impl Hashed {
             return Err(RingError::TooManyTokens { tokens });
         }
 
-        // A token and its owner in one number: several times faster to sort than pairs.
-        let mut placed: Vec<u128> = Vec::with_capacity(tokens as usize);
+        let (mut placed, mut owners) = (Vec::with_capacity(tokens as usize), Vec::with_capacity(tokens as usize));
         for (owner, member) in members.iter().enumerate() {
             let mut name = VnodeName::of(member.id());
             // Below the limit of 2^26, so every index fits.
             let indexes = 0..count(member) as u32;
-            placed.extend(indexes.map(|index| u128::from(name.token(index)) << 16 | owner as u128));
+            placed.extend(indexes.clone().map(|index| name.token(index)));
+            owners.extend(indexes.map(|_| owner as u16));
         }
-        Ok(Hashed::arrange(vnodes, placed))
+        Ok(Hashed::arrange(vnodes, placed, owners))
     }
 
-    /// Puts tokens, each with its owner in the low 16 bits, in order.
-    fn arrange(vnodes: u32, mut placed: Vec<u128>) -> Hashed {
+    /// Puts tokens and their owners in order.
+    fn arrange(vnodes: u32, mut tokens: Vec<u64>, mut owners: Vec<u16>) -> Hashed {
+        sort(&mut tokens, &mut owners);
         // Members are sorted, so among equal tokens the smaller name comes first, and it alone is kept.
-        placed.sort_unstable();
-        placed.dedup_by_key(|placed| *placed >> 16);
-
-        let (tokens, owners): (Vec<u64>, Vec<u16>) =
-            placed.into_iter().map(|placed| ((placed >> 16) as u64, placed as u16)).unzip();
+        if tokens.windows(2).any(|two| two[0] == two[1]) {
+            let mut placed: Vec<_> = tokens.into_iter().zip(owners).collect();
+            placed.dedup_by_key(|(token, _)| *token);
+            (tokens, owners) = placed.into_iter().unzip();
+        }
         let index = Index::build(&tokens, &owners);
         Hashed { vnodes, tokens, owners, index }
     }
@@ -93,8 +95,7 @@ mod tests {
     /// No two names are known whose tokens collide, so the rule is shown where it is applied.
     #[test]
     fn of_equal_tokens_the_smaller_name_wins() {
-        let placed = |token: u64, owner: u128| u128::from(token) << 16 | owner;
-        let ring = Hashed::arrange(1, vec![placed(9, 2), placed(5, 7), placed(9, 1), placed(9, 3)]);
+        let ring = Hashed::arrange(1, vec![9, 5, 9, 9], vec![2, 7, 1, 3]);
         assert_eq!((&ring.tokens[..], &ring.owners[..]), (&[5, 9][..], &[7, 1][..]));
         assert_eq!([5, 6, 9, 10].map(|token| ring.owner(Token::new(token))), [7, 1, 1, 7]);
     }

@@ -13,15 +13,20 @@ const MAX_BITS: u32 = 22;
 const SEVERAL: u16 = u16::MAX;
 
 /// What a bucket knows. Eight bytes, so that none straddles a cache line.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Slot {
     /// The 32 bits of the bucket's only token below those that chose the bucket; in a bucket with several
     /// tokens, the place of the first.
     cut: u32,
     /// Owner of the hashes up to the cut, or `SEVERAL`.
     before: u16,
-    /// Owner of the hashes beyond the cut.
+    /// Owner of the hashes beyond the cut; in a bucket with several tokens, of the first.
     after: u16,
+}
+
+impl Slot {
+    /// Until it is known who comes next.
+    const EMPTY: Slot = Slot { cut: 0, before: SEVERAL, after: SEVERAL };
 }
 
 /// One slot for each bucket.
@@ -37,27 +42,32 @@ impl Index {
         // fewer buckets cost more in wrong predictions, and more buckets as much in cache misses as they save.
         let bits = (tokens.len().next_power_of_two().ilog2() + 1).min(MAX_BITS);
         let owner = |place: usize| if place < owners.len() { owners[place] } else { owners[0] };
-        let empty = |owner: u16| Slot { cut: 0, before: owner, after: owner };
-        let bucket = |place: usize| tokens[place] >> (64 - bits);
+        let bucket = |place: usize| tokens.get(place).map(|token| token >> (64 - bits));
 
-        let mut slots = Vec::with_capacity(1 << bits);
+        let mut slots = vec![Slot::EMPTY; 1 << bits];
         let mut first = 0;
-        while first < tokens.len() {
-            // The buckets since the last token belong to the next one.
-            slots.resize(bucket(first) as usize, empty(owner(first)));
+        while let Some(this) = bucket(first) {
             let mut end = first + 1;
-            while end < tokens.len() && bucket(end) == bucket(first) {
+            while bucket(end) == Some(this) {
                 end += 1;
             }
-            slots.push(if end == first + 1 {
+            slots[this as usize] = if end == first + 1 {
                 Slot { cut: below(tokens[first], bits), before: owner(first), after: owner(end) }
             } else {
                 // At most 2^26 tokens: a place fits.
-                Slot { cut: first as u32, before: SEVERAL, after: SEVERAL }
-            });
+                Slot { cut: first as u32, before: SEVERAL, after: owner(first) }
+            };
             first = end;
         }
-        slots.resize(1 << bits, empty(owner(first)));
+        // Buckets without a token belong to the next one. From the last to the first, and without a branch, which would be
+        // mispredicted for every token.
+        let mut next = owners[0];
+        for slot in slots.iter_mut().rev() {
+            let is_empty = *slot == Slot::EMPTY;
+            slot.before = if is_empty { next } else { slot.before };
+            slot.after = if is_empty { next } else { slot.after };
+            next = if slot.before == SEVERAL { slot.after } else { slot.before };
+        }
         Index { bits, slots }
     }
 

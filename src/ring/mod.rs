@@ -31,6 +31,7 @@ mod node_id;
 mod preference;
 mod share;
 mod shuffle;
+mod sort;
 mod token;
 
 pub use circle::{NodeIndex, Placement, Ranges, Ring, Shares};

@@ -18,13 +18,19 @@ pub struct Bincode;
 
 const MOST_BYTES: usize = 16 << 20;
 
+/// Most sessions have no more bytes.
+const ROOM: usize = 512;
+
 impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
     fn id(&self) -> CodecId {
         CodecId::BINCODE
     }
 
     fn encode(&self, value: &T) -> Result<Vec<u8>, CodecError> {
-        let payload = bincode::serde::encode_to_vec(value, config::standard()).map_err(CodecError::new)?;
+        // bincode would begin with nothing, and move what it has with each field that is too much.
+        let mut payload = Vec::with_capacity(ROOM);
+        bincode::serde::encode_into_std_write(value, &mut payload, config::standard())
+            .map_err(CodecError::new)?;
         if payload.len() > MOST_BYTES { Err(too_long(payload.len())) } else { Ok(payload) }
     }
 
