@@ -41,7 +41,7 @@ use crate::{
     protocol::{Command, Outcome},
     record::{Key, Keyspace, Principals, RingSecret, SessionId},
     ring::{NodeId, Ring},
-    telemetry::{Asked, Span},
+    telemetry::{Asked, Span, Tally},
     topology::Epoch,
 };
 
@@ -344,13 +344,28 @@ impl SessionRing {
     /// Executes many commands: all nodes at once, one round trip each for every step that a command takes. One result
     /// per command, in order.
     pub(crate) async fn execute_many(&self, commands: &[(Key, Command)]) -> Vec<Result<Outcome>> {
+        let mut results: Vec<Result<Outcome>> = vec![Ok(Outcome::Absent); commands.len()];
+        self.execute_each(commands, |i, result| results[i] = result).await;
+        results
+    }
+
+    /// The same. `each` is given the place of each command and its result as soon as the node has answered.
+    pub(crate) async fn execute_each(
+        &self,
+        commands: &[(Key, Command)],
+        mut each: impl FnMut(usize, Result<Outcome>) + Send,
+    ) {
         let deadline = Instant::now() + self.0.request_timeout;
         let meters = self.0.keeper.meters();
         let (began, span) = (meters.begin(), Span::requests(commands));
         span.under(self.epoch());
-        let results = span.around(running::execute_many(&self.0.keeper, commands, deadline)).await;
-        meters.all_ended(began, commands, &results);
-        results
+        let mut tally = Tally::default();
+        let each = |i: usize, result| {
+            tally.add(&commands[i].1, &result);
+            each(i, result);
+        };
+        span.around(running::execute_many(&self.0.keeper, commands, deadline, each)).await;
+        meters.all_ended(began, commands, &tally);
     }
 }
 

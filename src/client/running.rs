@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use tokio::time::Instant;
 
 use super::{keeper::Keeper, view::View};
@@ -83,25 +87,26 @@ pub(crate) async fn execute(
     }
 }
 
-/// Executes many commands: all nodes at once, one round trip each for every step that a command takes. One result
-/// per command, in order.
+/// Executes many commands: all nodes at once, one round trip each for every step that a command takes. `each` is given the
+/// place of each command and its result: those of one node together, and as soon as they are there, so that something is made of them
+/// while other nodes still work.
 pub(crate) async fn execute_many(
     keeper: &Arc<Keeper>,
     commands: &[(Key, Command)],
     deadline: Instant,
-) -> Vec<Result<Outcome>> {
+    mut each: impl FnMut(usize, Result<Outcome>) + std::marker::Send,
+) {
     let view = keeper.view_for_long();
     let fair = commands.len() / view.nodes.len();
     let mut firsts: Vec<First> =
         view.nodes.iter().map(|_| First::with_capacity(fair + fair / 8 + 8)).collect();
-    let mut results: Vec<Result<Outcome>> = vec![Ok(Outcome::Absent); commands.len()];
     for (i, (key, command)) in commands.iter().enumerate() {
         match Running::new(*key, command.clone()).request(&view, deadline) {
             Ok((node, request)) => {
                 firsts[node].places.push(i);
                 firsts[node].requests.push(request);
             }
-            Err(error) => results[i] = Err(error),
+            Err(error) => each(i, Err(error)),
         }
     }
     let firsts = view.nodes.iter().zip(firsts).filter(|(_, first)| !first.places.is_empty());
@@ -124,10 +129,10 @@ pub(crate) async fn execute_many(
             if round.again.is_empty() { round.results } else { finish(keeper, round, deadline).await }
         }
     });
-    for (i, result) in join_all(finished).await.into_iter().flatten() {
-        results[i] = result;
+    let mut finished: FuturesUnordered<_> = finished.collect();
+    while let Some(results) = finished.next().await {
+        results.into_iter().for_each(|(i, result)| each(i, result));
     }
-    results
 }
 
 /// The first requests of many operations to one node.

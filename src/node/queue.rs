@@ -253,6 +253,8 @@ impl Inbox {
         for (into, arrived) in into.zip(arrived.iter_mut()) {
             if into.is_empty() {
                 std::mem::swap(into, arrived);
+                // A flight keeps the room that it is given. About as many come again.
+                arrived.reserve(into.len());
             } else {
                 into.append(arrived);
             }

@@ -30,7 +30,8 @@ impl Hashed {
             return Err(RingError::TooManyTokens { tokens });
         }
 
-        let (mut placed, mut owners) = (Vec::with_capacity(tokens as usize), Vec::with_capacity(tokens as usize));
+        let (mut placed, mut owners) =
+            (Vec::with_capacity(tokens as usize), Vec::with_capacity(tokens as usize));
         for (owner, member) in members.iter().enumerate() {
             let mut name = VnodeName::of(member.id());
             // Below the limit of 2^26, so every index fits.

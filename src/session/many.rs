@@ -63,10 +63,10 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     /// [`get`](Sessions::get) for many.
     pub async fn get_many(&self, ids: &[SessionId]) -> Vec<Result<Option<T>>> {
-        let read = |read: Result<(Key, Outcome)>| {
+        self.run_each(ids, Command::Read, |_, read| {
             self.or_reset(read.and_then(|(key, outcome)| self.read(&key, outcome)))
-        };
-        self.run_same(ids, Command::Read).await.into_iter().map(read).collect()
+        })
+        .await
     }
 
     /// [`set`](Sessions::set) for many.
@@ -156,11 +156,10 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     /// # }
     /// ```
     pub async fn load_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Session<T>>>> {
-        let read = self.run_same(ids, Command::Read).await;
-        let in_hand = |(id, read): (&SessionId, Result<(Key, Outcome)>)| {
-            read.and_then(|(key, outcome)| self.in_hand(id, &key, outcome))
-        };
-        ids.iter().zip(read).map(in_hand).collect()
+        self.run_each(ids, Command::Read, |i, read| {
+            read.and_then(|(key, outcome)| self.in_hand(&ids[i], &key, outcome))
+        })
+        .await
     }
 
     /// [`save`](Sessions::save) for many: what others have changed meanwhile is a [`SaveError::Conflict`] of its own, and
@@ -202,19 +201,44 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     /// [`remaining`](Sessions::remaining) for many.
     pub async fn remaining_many(&self, ids: &[SessionId]) -> Vec<Result<Option<Duration>>> {
-        let inspected = self.run_same(ids, Command::Inspect).await.into_iter();
-        inspected
-            .map(|inspected| inspected.and_then(|(key, outcome)| self.expect_inspected(&key, outcome)))
-            .collect()
+        self.run_each(ids, Command::Inspect, |_, inspected| {
+            inspected.and_then(|(key, outcome)| self.expect_inspected(&key, outcome))
+        })
+        .await
     }
 
     /// Runs one command on many sessions.
-    pub(super) async fn run_same(&self, ids: &[SessionId], command: Command) -> Vec<Result<(Key, Outcome)>> {
+    async fn run_same(&self, ids: &[SessionId], command: Command) -> Vec<Result<(Key, Outcome)>> {
+        self.run_each(ids, command, |_, executed| executed).await
+    }
+
+    /// The same, with what `make` makes of each: as soon as its node has answered, while others still work.
+    pub(super) async fn run_each<R: Send>(
+        &self,
+        ids: &[SessionId],
+        command: Command,
+        mut make: impl FnMut(usize, Result<(Key, Outcome)>) -> R + Send,
+    ) -> Vec<R> {
         let commands: Vec<_> = ids.iter().map(|id| (self.keyspace.key(id), command.clone())).collect();
-        let outcomes = self.ring.execute_many(&commands).await;
-        let keys = commands.into_iter().map(|(key, _)| key);
-        let executed = keys.zip(outcomes).map(|(key, outcome)| Ok((key, outcome?))).collect();
-        self.follow_many(executed, |_, _| Ok(command.clone())).await
+        let mut made: Vec<Option<R>> = ids.iter().map(|_| None).collect();
+        let (mut places, mut forwarded) = (Vec::new(), Vec::new());
+        let each = |i: usize, outcome: Result<Outcome>| match outcome.map(|outcome| (commands[i].0, outcome))
+        {
+            executed @ Ok((_, Outcome::Forwarded(_))) => {
+                places.push(i);
+                forwarded.push(executed);
+            }
+            executed => made[i] = Some(make(i, executed)),
+        };
+        self.ring.execute_each(&commands, each).await;
+        if !places.is_empty() {
+            let followed = self.follow_many(forwarded, |_, _| Ok(command.clone())).await;
+            for (i, executed) in places.into_iter().zip(followed) {
+                made[i] = Some(make(i, executed));
+            }
+        }
+        // Each command has had its result.
+        made.into_iter().flatten().collect()
     }
 
     async fn apply_many<'a>(

@@ -66,9 +66,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
 
     /// [`visit`](Sessions::visit) for many.
     pub async fn visit_many(&self, ids: &[SessionId]) -> Vec<Result<Option<T>>> {
-        let visited = self.run_same(ids, Command::Visit).await;
         let mut due = Vec::new();
-        let visited = visited.into_iter().enumerate().map(|(i, visited)| {
+        let visited = self.run_each(ids, Command::Visit, |i, visited| {
             let (key, outcome) = match visited {
                 Ok(visited) => visited,
                 Err(error) => return self.or_reset(Err(error)),
@@ -79,7 +78,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
             }
             Ok(visited.map(|(value, _)| value))
         });
-        let mut values: Vec<Result<Option<T>>> = visited.collect();
+        let mut values = visited.await;
         let touches = due.iter().map(|(_, key)| Ok((*key, self.touch_command())));
         let slid = self.run_many(touches.collect(), |_, _| Ok(self.touch_command())).await;
         for ((i, _), slid) in due.into_iter().zip(slid) {

@@ -50,6 +50,20 @@ struct Queue {
 #[derive(Clone, Copy)]
 pub(crate) struct Began(Instant);
 
+/// How many requests came to what. Those that are submitted together are nearly always alike.
+#[derive(Default)]
+pub(crate) struct Tally(Vec<(Asked, Came, u64)>);
+
+impl Tally {
+    pub(crate) fn add(&mut self, command: &Command, result: &Result<Outcome, Error>) {
+        let (asked, came) = (Asked::of(command), Came::of(result));
+        match self.0.iter_mut().find(|counted| (counted.0, counted.1) == (asked, came)) {
+            Some((.., count)) => *count += 1,
+            None => self.0.push((asked, came, 1)),
+        }
+    }
+}
+
 impl Meters {
     pub(crate) fn new(ring: &str) -> Meters {
         describe();
@@ -76,25 +90,11 @@ impl Meters {
     }
 
     /// The same of requests that were submitted together, in a time that they had together.
-    pub(crate) fn all_ended<K>(
-        &self,
-        began: Began,
-        commands: &[(K, Command)],
-        results: &[Result<Outcome, Error>],
-    ) {
-        let Some((_, first)) = commands.first() else { return };
-        let mut counts = [[0; Came::COUNT]; Asked::COUNT];
-        for ((_, command), result) in commands.iter().zip(results) {
-            counts[Asked::of(command) as usize][Came::of(result) as usize] += 1;
+    pub(crate) fn all_ended<K>(&self, began: Began, commands: &[(K, Command)], Tally(counts): &Tally) {
+        counts.iter().for_each(|(asked, came, count)| self.count(*asked, *came, *count));
+        if let Some((_, first)) = commands.first() {
+            self.took(Asked::of(first), began);
         }
-        for ((_, command), result) in commands.iter().zip(results) {
-            let (asked, came) = (Asked::of(command), Came::of(result));
-            let count = std::mem::take(&mut counts[asked as usize][came as usize]);
-            if count > 0 {
-                self.count(asked, came, count);
-            }
-        }
-        self.took(Asked::of(first), began);
     }
 
     fn count(&self, asked: Asked, came: Came, by: u64) {

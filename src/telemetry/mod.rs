@@ -23,7 +23,7 @@ mod span;
 mod span;
 
 pub(crate) use self::{
-    meters::{Meters, NodeMeters},
+    meters::{Meters, NodeMeters, Tally},
     operation::Asked,
     span::Span,
 };

@@ -17,6 +17,13 @@ pub(crate) struct NodeMeters;
 #[derive(Clone, Copy)]
 pub(crate) struct Began;
 
+#[derive(Default)]
+pub(crate) struct Tally;
+
+impl Tally {
+    pub(crate) fn add(&mut self, _: &Command, _: &Result<Outcome, Error>) {}
+}
+
 impl Meters {
     pub(crate) fn new(_: &str) -> Meters {
         Meters
@@ -32,7 +39,7 @@ impl Meters {
 
     pub(crate) fn ended(&self, _: Began, _: Asked, _: &Result<Outcome, Error>) {}
 
-    pub(crate) fn all_ended<K>(&self, _: Began, _: &[(K, Command)], _: &[Result<Outcome, Error>]) {}
+    pub(crate) fn all_ended<K>(&self, _: Began, _: &[(K, Command)], _: &Tally) {}
 }
 
 impl NodeMeters {
