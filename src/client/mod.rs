@@ -41,7 +41,7 @@ use crate::{
     protocol::{Command, Outcome},
     record::{Key, Keyspace, Principals, RingSecret, SessionId},
     ring::{NodeId, Ring},
-    telemetry::{Asked, Span, Tally},
+    telemetry::{Asked, Span},
     topology::Epoch,
 };
 
@@ -359,7 +359,7 @@ impl SessionRing {
         let meters = self.0.keeper.meters();
         let (began, span) = (meters.begin(), Span::requests(commands));
         span.under(self.epoch());
-        let mut tally = Tally::default();
+        let mut tally = meters.tally();
         let each = |i: usize, result| {
             tally.add(&commands[i].1, &result);
             each(i, result);

@@ -51,7 +51,6 @@ struct Queue {
 pub(crate) struct Began(Instant);
 
 /// How many requests came to what. Those that are submitted together are nearly always alike.
-#[derive(Default)]
 pub(crate) struct Tally(Vec<(Asked, Came, u64)>);
 
 impl Tally {
@@ -82,6 +81,10 @@ impl Meters {
 
     pub(crate) fn begin(&self) -> Began {
         Began(Instant::now())
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        Tally(Vec::new())
     }
 
     pub(crate) fn ended(&self, began: Began, asked: Asked, result: &Result<Outcome, Error>) {

@@ -23,7 +23,7 @@ mod span;
 mod span;
 
 pub(crate) use self::{
-    meters::{Meters, NodeMeters, Tally},
+    meters::{Meters, NodeMeters},
     operation::Asked,
     span::Span,
 };

@@ -17,7 +17,6 @@ pub(crate) struct NodeMeters;
 #[derive(Clone, Copy)]
 pub(crate) struct Began;
 
-#[derive(Default)]
 pub(crate) struct Tally;
 
 impl Tally {
@@ -35,6 +34,10 @@ impl Meters {
 
     pub(crate) fn begin(&self) -> Began {
         Began
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        Tally
     }
 
     pub(crate) fn ended(&self, _: Began, _: Asked, _: &Result<Outcome, Error>) {}
