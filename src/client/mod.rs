@@ -364,7 +364,7 @@ impl SessionRing {
             tally.add(&commands[i].1, &result);
             each(i, result);
         };
-        span.around(running::execute_many(&self.0.keeper, commands, deadline, each)).await;
+        span.around(running::execute_each(&self.0.keeper, commands, deadline, each)).await;
         meters.all_ended(began, commands, &tally);
     }
 }

@@ -90,7 +90,7 @@ pub(crate) async fn execute(
 /// Executes many commands: all nodes at once, one round trip each for every step that a command takes. `each` is given the
 /// place of each command and its result: those of one node together, and as soon as they are there, so that something is made of them
 /// while other nodes still work.
-pub(crate) async fn execute_many(
+pub(crate) async fn execute_each(
     keeper: &Arc<Keeper>,
     commands: &[(Key, Command)],
     deadline: Instant,

@@ -20,6 +20,9 @@ use crate::{
     topology::Fence,
 };
 
+/// A queue that was emptied has room for so many at most.
+const ROOM: usize = 1024;
+
 /// One operation on its way to a node, under the topology that routed it there.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -253,8 +256,8 @@ impl Inbox {
         for (into, arrived) in into.zip(arrived.iter_mut()) {
             if into.is_empty() {
                 std::mem::swap(into, arrived);
-                // A flight keeps the room that it is given. About as many come again.
-                arrived.reserve(into.len());
+                // A flight keeps the room that it is given. About as many come again; after a burst room for few is left.
+                arrived.reserve(into.len().min(ROOM));
             } else {
                 into.append(arrived);
             }

@@ -30,14 +30,13 @@ impl Hashed {
             return Err(RingError::TooManyTokens { tokens });
         }
 
-        let (mut placed, mut owners) =
-            (Vec::with_capacity(tokens as usize), Vec::with_capacity(tokens as usize));
+        let mut placed = Vec::with_capacity(tokens as usize);
+        let mut owners = Vec::with_capacity(tokens as usize);
         for (owner, member) in members.iter().enumerate() {
             let mut name = VnodeName::of(member.id());
             // Below the limit of 2^26, so every index fits.
-            let indexes = 0..count(member) as u32;
-            placed.extend(indexes.clone().map(|index| name.token(index)));
-            owners.extend(indexes.map(|_| owner as u16));
+            placed.extend((0..count(member) as u32).map(|index| name.token(index)));
+            owners.resize(placed.len(), owner as u16);
         }
         Ok(Hashed::arrange(vnodes, placed, owners))
     }

@@ -86,7 +86,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     {
         let deadline = Instant::now() + self.ring.request_timeout();
         let mut answers: Vec<Option<Result<R>>> = ids.iter().map(|_| None).collect();
-        let seen = self.run_same(ids, Command::Read).await;
+        let seen = self.run_each(ids, Command::Read, |_, read| read).await;
         let mut open: Vec<(usize, Result<(Key, Outcome)>)> = seen.into_iter().enumerate().collect();
         for attempt in 0..UPDATE_ATTEMPTS {
             let (mut tried, mut commands, mut moved) = (Vec::new(), Vec::new(), Vec::new());
@@ -207,12 +207,8 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         .await
     }
 
-    /// Runs one command on many sessions.
-    async fn run_same(&self, ids: &[SessionId], command: Command) -> Vec<Result<(Key, Outcome)>> {
-        self.run_each(ids, command, |_, executed| executed).await
-    }
-
-    /// The same, with what `make` makes of each: as soon as its node has answered, while others still work.
+    /// Runs one command on many sessions, and gives what `make` makes of each: as soon as its node has answered, while others
+    /// still work.
     pub(super) async fn run_each<R: Send>(
         &self,
         ids: &[SessionId],
@@ -222,13 +218,14 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         let commands: Vec<_> = ids.iter().map(|id| (self.keyspace.key(id), command.clone())).collect();
         let mut made: Vec<Option<R>> = ids.iter().map(|_| None).collect();
         let (mut places, mut forwarded) = (Vec::new(), Vec::new());
-        let each = |i: usize, outcome: Result<Outcome>| match outcome.map(|outcome| (commands[i].0, outcome))
-        {
-            executed @ Ok((_, Outcome::Forwarded(_))) => {
+        let each = |i: usize, outcome: Result<Outcome>| {
+            let executed = outcome.map(|outcome| (commands[i].0, outcome));
+            if let Ok((_, Outcome::Forwarded(_))) = executed {
                 places.push(i);
                 forwarded.push(executed);
+            } else {
+                made[i] = Some(make(i, executed));
             }
-            executed => made[i] = Some(make(i, executed)),
         };
         self.ring.execute_each(&commands, each).await;
         if !places.is_empty() {

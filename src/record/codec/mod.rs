@@ -212,6 +212,48 @@ mod tests {
         assert!(Codec::<Tree>::decode(&Json, &b"{\"Node\":".repeat(many / 8)).is_err());
     }
 
+    /// Bytes as types have them that ask for their own, and are content with borrowed ones.
+    #[derive(Debug, PartialEq)]
+    struct Own(Vec<u8>);
+
+    impl Serialize for Own {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(&self.0)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Own {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Own, D::Error> {
+            struct Visitor;
+            impl serde::de::Visitor<'_> for Visitor {
+                type Value = Own;
+
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("bytes")
+                }
+
+                fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Own, E> {
+                    Ok(Own(bytes.to_vec()))
+                }
+
+                fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Own, E> {
+                    Ok(Own(bytes))
+                }
+            }
+            deserializer.deserialize_byte_buf(Visitor)
+        }
+    }
+
+    #[test]
+    fn who_asks_for_his_own_text_or_bytes_gets_them() {
+        let value = ("text".to_owned(), Box::<str>::from("boxed"), Own(vec![0, 255, 7]));
+        for codec in [&Bincode as &dyn Codec<(String, Box<str>, Own)>, &MessagePack] {
+            let bytes = codec.encode(&value).unwrap();
+            assert_eq!(codec.decode(&bytes).unwrap(), value);
+        }
+        assert!(Codec::<String>::decode(&Bincode, b"\x02\xff\xff").is_err(), "no UTF-8");
+    }
+
     #[test]
     fn a_claimed_length_allocates_nothing() {
         let huge = b"\xfd\xff\xff\xff\xff\xff\xff\xff\x7f";

@@ -84,7 +84,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Level<D> {
     }
 
     // Whoever takes a text as his own takes a borrowed one, too (serde demands it), and copies it. bincode would make one of zeros
-    // first, and zeroed memory is what several threads get from glibc only one after the other.
+    // first, and zeroed memory is what several threads get from glibc 2.36 only one after the other.
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         self.deserialize_str(visitor)
     }
