@@ -35,7 +35,15 @@ impl Bound {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Measure {
     /// Both sides do the same workload.
-    Requests { workload: Workload, rival: Name, rival_nodes: usize, in_flight: usize, of: Quantity },
+    Requests {
+        workload: Workload,
+        rival: Name,
+        rival_nodes: usize,
+        in_flight: usize,
+        of: Quantity,
+        /// What gathers requests and does next to nothing else, in the same rounds: how much can be reached.
+        ceiling: Option<Name>,
+    },
     /// Throughput of our own sealed sessions to unsealed ones.
     Sealing { workload: Workload, in_flight: usize },
     /// Processor time of the servers for each operation, to plain redis-rs.
@@ -83,16 +91,21 @@ const fn requests(
     (workload, rival, in_flight): (Workload, Name, usize),
 ) -> Goal {
     let of = Quantity::Throughput;
+    let ceiling = match (workload, rival) {
+        (Get, Multiplexed) => Some(Coalesced),
+        (Set | Mix, Multiplexed) => Some(Versioned),
+        _ => None,
+    };
     Goal {
         name,
         title,
         bound,
-        measure: Measure::Requests { workload, rival, rival_nodes: NODES, in_flight, of },
+        measure: Measure::Requests { workload, rival, rival_nodes: NODES, in_flight, of, ceiling },
     }
 }
 
 use Bound::{AtLeast, AtMost, NoMoreThanTheirs};
-use Name::{Cluster, Multiplexed, Twemproxy};
+use Name::{Cluster, Coalesced, Multiplexed, Twemproxy, Versioned};
 use Workload::{Get, GetMany, Mix, Set, Visit};
 
 pub(crate) const GOALS: [Goal; 25] = [
@@ -124,6 +137,7 @@ pub(crate) const GOALS: [Goal; 25] = [
             rival_nodes: NODES,
             in_flight: 1,
             of: Quantity::Latency(50.0),
+            ceiling: None,
         },
     },
     Goal {
@@ -136,6 +150,7 @@ pub(crate) const GOALS: [Goal; 25] = [
             rival_nodes: 1,
             in_flight: 1,
             of: Quantity::Throughput,
+            ceiling: None,
         },
     },
     Goal {
@@ -148,6 +163,7 @@ pub(crate) const GOALS: [Goal; 25] = [
             rival_nodes: NODES,
             in_flight: 32,
             of: Quantity::Latency(99.0),
+            ceiling: None,
         },
     },
     Goal {

@@ -9,7 +9,7 @@ use crate::{
     Result,
     goals::{Bound, Goal},
     lab::{Absent, Lab},
-    measures::{Unit, Value},
+    measures::{Unit, Value, requests::Limit},
     pairs::Series,
     statistics::Spread,
     tables::Tables,
@@ -45,6 +45,13 @@ impl Verdict {
         Some(met(self.goal.bound, value))
     }
 
+    /// Of what is short: the ceiling, and ours to it.
+    fn limit(&self) -> Option<[String; 2]> {
+        let Limit { ceiling, of_it } =
+            self.value.as_ref().ok()?.limit.filter(|_| self.met() == Some(false))?;
+        Some([ceiling, of_it].map(|spread| text(&spread, Unit::Ratio)))
+    }
+
     fn bound(&self) -> String {
         match (self.goal.bound, &self.value) {
             (Bound::NoMoreThanTheirs, Ok(Value { theirs: Some(theirs), unit, .. })) => {
@@ -63,7 +70,7 @@ fn met(bound: Bound, value: &Value) -> bool {
     }
 }
 
-/// `measure value goal ok|short`
+/// `measure value goal ok|short`, and behind what is short how much can be reached
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.goal.name;
@@ -71,7 +78,11 @@ impl fmt::Display for Verdict {
             Ok(value) => {
                 let word = if self.met() == Some(true) { "ok" } else { "short" };
                 let (value, bound) = (text(&value.spread, value.unit), self.bound());
-                write!(f, "{name:<18} {value:<26} {bound:<10} {word}")
+                write!(f, "{name:<18} {value:<26} {bound:<10} {word}")?;
+                match self.limit() {
+                    Some([ceiling, of_it]) => write!(f, "  ceiling {ceiling}, ours {of_it} of it"),
+                    None => Ok(()),
+                }
             }
             Err(absent) => write!(f, "{name:<18} {:<26} {:<10} NOT RUN: {absent}", "-", self.bound()),
         }
@@ -119,7 +130,9 @@ fn page(machine: &str, series: &Series, verdicts: &[Verdict], tables: &Tables) -
          one client per node. `cluster_async` runs on a Redis Cluster of three nodes without replicas, twemproxy \
          in front of the same three nodes that the others use. Clients have the settings that they come with; with redis-rs \
          that means Nagle's delay, which over loopback makes it faster at many requests in flight.\n\n\
-         ## Goals\n\n300 bytes, three nodes.\n\n| measure | value | goal | |\n|---|---:|---:|---|\n",
+         ## Goals\n\n300 bytes, three nodes. Of what is short, \
+         the [ceiling](#the-ceiling) in the same rounds (with versions for what writes), and ours to it.\n\n\
+         | measure | value | goal | | ceiling | ours to it |\n|---|---:|---:|---|---:|---:|\n",
         series.rounds,
         few.rounds,
         few.round.as_millis(),
@@ -129,9 +142,11 @@ fn page(machine: &str, series: &Series, verdicts: &[Verdict], tables: &Tables) -
         match &verdict.value {
             Ok(value) => {
                 let word = if verdict.met() == Some(true) { "ok" } else { "**short**" };
-                writeln!(page, "| {title} | {} | {bound} | {word} |", text(&value.spread, value.unit))?;
+                let [ceiling, of_it] = verdict.limit().unwrap_or_default();
+                let value = text(&value.spread, value.unit);
+                writeln!(page, "| {title} | {value} | {bound} | {word} | {ceiling} | {of_it} |")?;
             }
-            Err(absent) => writeln!(page, "| {title} | | {bound} | not run: {absent} |")?,
+            Err(absent) => writeln!(page, "| {title} | | {bound} | not run: {absent} | | |")?,
         }
     }
     page.push_str(
@@ -149,7 +164,8 @@ mod tests {
     use crate::goals::GOALS;
 
     fn value(median: f64) -> Value {
-        Value { spread: Spread { median, least: 0.5, most: 3.0 }, unit: Unit::Ratio, theirs: Some(2.0) }
+        let spread = Spread { median, least: 0.5, most: 3.0 };
+        Value { spread, unit: Unit::Ratio, theirs: Some(2.0), limit: None }
     }
 
     #[test]
@@ -167,6 +183,11 @@ mod tests {
             line.split_whitespace().collect::<Vec<_>>().join(" "),
             "get-1 0.90 (0.50 to 3.00) >= 0.97 short"
         );
+        let single = |median| Spread { median, least: median, most: median };
+        let limit = Some(Limit { ceiling: single(0.8), of_it: single(1.1) });
+        let line = |median| Verdict::of(goal, Ok(Value { limit, ..value(median) })).unwrap().to_string();
+        assert!(line(0.9).ends_with("short  ceiling 0.80, ours 1.10 of it"));
+        assert!(line(0.98).ends_with("ok"));
         let absent = Verdict::of(goal, Err(Absent("no proxy".into()).into())).unwrap();
         assert!(absent.to_string().ends_with("NOT RUN: no proxy"));
         assert!(Verdict::of(goal, Err("a broken store".into())).is_err());

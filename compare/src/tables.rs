@@ -172,7 +172,7 @@ fn row(
     series: &Series,
 ) -> Result<Row> {
     let (ours, theirs) = ((ours, nodes, size), (rival, nodes, size));
-    let compared = compare(lab, &Case { workload, in_flight, ours, theirs }, series)?;
+    let compared = compare(lab, &Case { workload, in_flight, ours, theirs, ceiling: None }, series)?;
     let figures = |side| Figures {
         per_second: compared.median(side, Quantity::Throughput),
         latency: PERCENTILES.map(|percent| compared.median(side, Quantity::Latency(percent))),

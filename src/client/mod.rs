@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use self::session_events::Crier;
@@ -332,13 +333,13 @@ impl SessionRing {
         let deadline = Instant::now() + self.0.request_timeout;
         let (asked, meters) = (Asked::of(&command), self.0.keeper.meters());
         let (began, span) = (meters.begin(), Span::request(asked));
-        async move {
-            let work = running::execute(&self.0.keeper, key, command, deadline, &span);
-            let result = span.clone().around(work).await;
+        let work = running::execute(&self.0.keeper, key, command, deadline, &span);
+        // Not awaited in a block: that would keep the work twice, as what the block was made of and as what it waits for.
+        span.clone().around(work).map(move |result| {
             meters.ended(began, asked, &result);
             span.ended(&result);
             result
-        }
+        })
     }
 
     /// Executes many commands: all nodes at once, one round trip each for every step that a command takes. One result

@@ -7,17 +7,20 @@ use futures_util::{
     future::{BoxFuture, join_all},
     stream::FuturesUnordered,
 };
-use tokio::time::Instant;
+use tokio::{task::yield_now, time::Instant};
 
 use super::{keeper::Keeper, view::View};
 use crate::{
     error::{Error, ErrorKind, Result},
-    node::{Answer, Failure, Node, Refusal, Request},
+    node::{Answer, Failure, Node, Refusal, Request, Submitted},
     protocol::{Command, Operation, Outcome, Place, Send, Step},
     record::Key,
     telemetry::Span,
     topology::{Epoch, Fence},
 };
+
+/// A node that is asked for so many gets to work before the requests to the next one are made.
+const EARLY: usize = 64;
 
 /// An operation under way.
 pub(super) struct Running {
@@ -41,49 +44,113 @@ pub(super) enum Then {
     Done(Result<Outcome>),
 }
 
-/// Executes one command.
-pub(crate) async fn execute(
-    keeper: &Arc<Keeper>,
+/// Executes one command: submits it at once, and gives its result to whoever waits.
+///
+/// Nearly every operation is done with the first answer. What it may have to remember besides is made when it has to: thousands of
+/// operations wait at a time, and what each of them keeps is memory that all have to go through.
+pub(crate) fn execute<'a>(
+    keeper: &'a Arc<Keeper>,
     key: Key,
     command: Command,
     deadline: Instant,
     span: &Span,
-) -> Result<Outcome> {
-    let mut running = Running::new(key, command);
-    loop {
-        let (fence, renewals, submitted, foreseen) = {
-            let view = keeper.view();
-            let (node, request) = running.request(&view, deadline)?;
-            span.routed(view.nodes[node].id(), view.document.epoch());
-            let (fence, submitted) = (request.fence, view.nodes[node].submit(request));
-            let foreseen = running.operation.foresee().map(|send| {
-                let (node, request) = view.route(key, send, deadline);
-                view.nodes[node].submit(request)
-            });
-            (fence, view.renewals, submitted, foreseen)
-        };
-        let mut then = running.answered(submitted.await);
-        if let (Then::Continue, Some(foreseen)) = (&then, foreseen)
-            && running.looks_at_the_source()
-            && let Ok(outcome) = foreseen.await
-            && let Some(step) = running.operation.foreseen(outcome)
-        {
-            then = running.take(step);
+) -> impl Future<Output = Result<Outcome>> + std::marker::Send + use<'a> {
+    let mut operation = Operation::new(command);
+    let mut sent = {
+        let view = keeper.view();
+        let send = operation.start(view.sinces(&key));
+        Sent::submit(&view, key, &operation, send, deadline, span)
+    };
+    let span = span.clone();
+    async move {
+        match conclude(&mut operation, (&mut sent.submitted).await) {
+            Ok(outcome) => Ok(outcome),
+            Err(unfinished) => go_on(keeper, key, operation, unfinished, sent, span).await,
         }
-        match then {
-            Then::Continue => {}
-            Then::Done(result) => return result,
-            Then::Unsent(error) => {
-                if !has_moved_on(keeper, &fence, renewals, deadline) {
-                    return running.unsent(error);
+    }
+}
+
+/// What the first answer to an operation is, where that is not the end.
+type Unfinished = Result<Step, Failure>;
+
+/// Takes the first answer; nearly always that is the end.
+fn conclude(operation: &mut Operation, answer: Answer) -> Result<Outcome, Unfinished> {
+    match operation.answered(answer.map_err(Err)?) {
+        Step::Done(outcome) => Ok(outcome),
+        step => Err(Ok(step)),
+    }
+}
+
+/// Carries on with an operation that was not done with its first answer.
+fn go_on(
+    keeper: &Arc<Keeper>,
+    key: Key,
+    operation: Operation,
+    unfinished: Unfinished,
+    mut sent: Sent,
+    span: Span,
+) -> BoxFuture<'_, Result<Outcome>> {
+    Box::pin(async move {
+        let (mut running, mut then) = Running::after(key, operation, sent.fence.epoch, unfinished);
+        loop {
+            if let (Then::Continue, Some(foreseen)) = (&then, &mut sent.foreseen)
+                && running.looks_at_the_source()
+                && let Ok(outcome) = foreseen.await
+                && let Some(step) = running.operation.foreseen(outcome)
+            {
+                then = running.take(step);
+            }
+            match then {
+                Then::Continue => {}
+                Then::Done(result) => return result,
+                Then::Unsent(error) => {
+                    if !has_moved_on(keeper, &sent.fence, sent.renewals, sent.deadline) {
+                        return running.unsent(error);
+                    }
+                }
+                Then::Settle(refusal) => {
+                    if let Err(error) = keeper.settle(&refusal, &sent.fence, sent.deadline).await {
+                        return running.unsent(error);
+                    }
                 }
             }
-            Then::Settle(refusal) => {
-                if let Err(error) = keeper.settle(&refusal, &fence, deadline).await {
-                    return running.unsent(error);
-                }
-            }
+            sent = {
+                let view = keeper.view();
+                let send = running.send(&view)?;
+                Sent::submit(&view, key, &running.operation, send, sent.deadline, &span)
+            };
+            then = running.answered((&mut sent.submitted).await);
         }
+    })
+}
+
+/// A step of an operation that was sent, and under what.
+struct Sent {
+    fence: Fence,
+    renewals: u64,
+    deadline: Instant,
+    submitted: Submitted,
+    /// The step that most likely comes next, where that is known: then it does not wait for the answer.
+    foreseen: Option<Submitted>,
+}
+
+impl Sent {
+    fn submit(
+        view: &View,
+        key: Key,
+        operation: &Operation,
+        send: Send,
+        deadline: Instant,
+        span: &Span,
+    ) -> Sent {
+        let (node, request) = view.route(key, send, deadline);
+        span.routed(view.nodes[node].id(), view.document.epoch());
+        let (fence, submitted) = (request.fence, view.nodes[node].submit(request));
+        let foreseen = operation.foresee().map(|send| {
+            let (node, request) = view.route(key, send, deadline);
+            view.nodes[node].submit(request)
+        });
+        Sent { fence, renewals: view.renewals, deadline, submitted, foreseen }
     }
 }
 
@@ -97,55 +164,39 @@ pub(crate) async fn execute_each(
     mut each: impl FnMut(usize, Result<Outcome>) + std::marker::Send,
 ) {
     let view = keeper.view_for_long();
-    let fair = commands.len() / view.nodes.len();
-    let mut firsts: Vec<First> =
-        view.nodes.iter().map(|_| First::with_capacity(fair + fair / 8 + 8)).collect();
-    for (i, (key, command)) in commands.iter().enumerate() {
-        match Running::new(*key, command.clone()).request(&view, deadline) {
-            Ok((node, request)) => {
-                firsts[node].places.push(i);
-                firsts[node].requests.push(request);
-            }
-            Err(error) => each(i, Err(error)),
-        }
+    let mut owned: Vec<Vec<usize>> = view.nodes.iter().map(|_| Vec::new()).collect();
+    for (i, (key, _)) in commands.iter().enumerate() {
+        owned[view.document.tenure(key.token()).owner.get()].push(i);
     }
-    let firsts = view.nodes.iter().zip(firsts).filter(|(_, first)| !first.places.is_empty());
-    let finished = firsts.map(|(node, first)| {
-        let answers = node.submit_many(first.requests);
-        let view = &view;
-        async move {
-            let answered = first.places.into_iter().zip(answers.await).map(|(i, answer)| {
-                // What was asked first follows from the command and the view, so an operation that is done with one
-                // answer never has to be kept.
-                let (key, command) = &commands[i];
-                let mut running = Running::new(*key, command.clone());
-                running.start(view);
-                let then = running.answered(answer);
-                (i, running, then)
-            });
+    let mut finished = FuturesUnordered::new();
+    for (node, places) in owned.into_iter().enumerate().filter(|(_, places)| !places.is_empty()) {
+        let requests = places.iter().map(|&i| {
+            let (key, (_, send)) = (commands[i].0, begin(&commands[i], &view));
+            // What is asked first is asked of the owner.
+            view.route(key, send, deadline).1
+        });
+        let answers = view.nodes[node].submit_many(requests.collect());
+        let (view, early) = (&view, places.len() >= EARLY);
+        finished.push(async move {
             let mut round = Round::default();
-            round.take(keeper, &view.document.fence(), view.renewals, answered, deadline);
+            round.begin(keeper, view, commands, places.into_iter().zip(answers.await), deadline);
             round.settle(keeper, &view.document.fence(), deadline).await;
             if round.again.is_empty() { round.results } else { finish(keeper, round, deadline).await }
+        });
+        if early {
+            yield_now().await;
         }
-    });
-    let mut finished: FuturesUnordered<_> = finished.collect();
+    }
     while let Some(results) = finished.next().await {
         results.into_iter().for_each(|(i, result)| each(i, result));
     }
 }
 
-/// The first requests of many operations to one node.
-struct First {
-    /// Of each operation, its place among the results.
-    places: Vec<usize>,
-    requests: Vec<Request>,
-}
-
-impl First {
-    fn with_capacity(capacity: usize) -> First {
-        First { places: Vec::with_capacity(capacity), requests: Vec::with_capacity(capacity) }
-    }
+/// An operation, and what it sends first.
+fn begin((key, command): &(Key, Command), view: &View) -> (Operation, Send) {
+    let mut operation = Operation::new(command.clone());
+    let send = operation.start(view.sinces(key));
+    (operation, send)
 }
 
 /// Operations that go to one node together.
@@ -170,6 +221,31 @@ struct Round {
 }
 
 impl Round {
+    /// Takes the first answers, by place.
+    fn begin(
+        &mut self,
+        keeper: &Keeper,
+        view: &View,
+        commands: &[(Key, Command)],
+        answered: impl Iterator<Item = (usize, Answer)>,
+        deadline: Instant,
+    ) {
+        let (fence, mut unfinished) = (view.document.fence(), Vec::new());
+        self.results.reserve(answered.size_hint().0);
+        for (i, answer) in answered {
+            // It follows from the command and the view, so that nothing is kept of it while the node works.
+            let (mut operation, _) = begin(&commands[i], view);
+            match conclude(&mut operation, answer) {
+                Ok(outcome) => self.results.push((i, Ok(outcome))),
+                Err(rest) => {
+                    let (running, then) = Running::after(commands[i].0, operation, fence.epoch, rest);
+                    unfinished.push((i, running, then));
+                }
+            }
+        }
+        self.take(keeper, &fence, view.renewals, unfinished.into_iter(), deadline);
+    }
+
     fn take(
         &mut self,
         keeper: &Keeper,
@@ -281,8 +357,23 @@ impl Running {
         self.operation.start(view.sinces(&self.key))
     }
 
-    /// The request for the next step. What was decided under another topology begins anew under this one.
+    /// An operation that was not done with its first answer.
+    fn after(key: Key, operation: Operation, epoch: Epoch, unfinished: Unfinished) -> (Running, Then) {
+        let mut running = Running { key, operation, next: None, epoch: Some(epoch), last: None };
+        let then = match unfinished {
+            Ok(step) => running.take(step),
+            Err(failure) => running.failed(failure),
+        };
+        (running, then)
+    }
+
+    /// The request for the next step.
     pub(super) fn request(&mut self, view: &View, deadline: Instant) -> Result<(usize, Request)> {
+        Ok(view.route(self.key, self.send(view)?, deadline))
+    }
+
+    /// The next step. What was decided under another topology begins anew under this one.
+    fn send(&mut self, view: &View) -> Result<Send> {
         let epoch = view.document.epoch();
         let send = match (self.next.take(), self.epoch) {
             (Some(send), Some(decided)) if decided == epoch => send,
@@ -293,7 +384,7 @@ impl Running {
             },
         };
         self.epoch = Some(epoch);
-        Ok(view.route(self.key, send, deadline))
+        Ok(send)
     }
 
     fn looks_at_the_source(&self) -> bool {
@@ -301,16 +392,25 @@ impl Running {
     }
 
     pub(super) fn answered(&mut self, answer: Answer) -> Then {
-        let step = match answer {
-            Ok(outcome) => self.operation.answered(outcome),
-            Err(Failure::Refused(refusal)) => return Then::Settle(refusal),
-            Err(Failure::Lost(error)) => {
-                self.last = Some(error);
-                self.operation.lost()
+        match answer {
+            Ok(outcome) => {
+                let step = self.operation.answered(outcome);
+                self.take(step)
             }
-            Err(Failure::Unsent(error)) => return Then::Unsent(error),
-        };
-        self.take(step)
+            Err(failure) => self.failed(failure),
+        }
+    }
+
+    fn failed(&mut self, failure: Failure) -> Then {
+        match failure {
+            Failure::Refused(refusal) => Then::Settle(refusal),
+            Failure::Lost(error) => {
+                self.last = Some(error);
+                let step = self.operation.lost();
+                self.take(step)
+            }
+            Failure::Unsent(error) => Then::Unsent(error),
+        }
     }
 
     /// The operation ends, since this request could not be sent.
@@ -366,6 +466,28 @@ mod tests {
         client::SessionRing,
         record::{Keyspace, SessionId},
     };
+
+    #[tokio::test]
+    async fn a_node_has_its_requests_before_those_to_the_next_one_are_made() {
+        let ring = SessionRing::builder().node("a", "memory:").node("b", "memory:").connect().await.unwrap();
+        let (keyspace, deadline) =
+            (Keyspace::new("sessionring", "test"), Instant::now() + Duration::from_secs(10));
+        let waiting = || ring.health().iter().map(|node| node.waiting).collect::<Vec<_>>();
+        // Half of them go to each node, about.
+        for (count, early) in [(4 * EARLY, true), (EARLY / 2, false)] {
+            let ids = (0..count).map(|_| SessionId::generate().unwrap());
+            let commands: Vec<_> = ids.map(|id| (keyspace.key(&id), Command::Read)).collect();
+            let mut results = Vec::new();
+            let work =
+                execute_each(ring.keeper(), &commands, deadline, |i, result| results.push((i, result)));
+            // It is polled, and comes to where it lets others work; nobody does before this task ends its turn.
+            let (_, waited) = tokio::join!(work, async { waiting() });
+            assert_eq!((waited[0] > 0, waited[1] > 0), (true, !early));
+            results.sort_by_key(|(i, _)| *i);
+            assert!(results.iter().map(|(i, _)| *i).eq(0..count));
+            assert!(results.iter().all(|(_, result)| matches!(result, Ok(Outcome::Absent))));
+        }
+    }
 
     #[tokio::test]
     async fn a_request_that_came_too_late_to_an_old_connection_is_routed_again() {

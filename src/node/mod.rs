@@ -50,6 +50,7 @@ use std::{
     future::Future,
     pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -339,14 +340,13 @@ impl Node {
         self.0.condition.health(&self.0.id, self.0.queue.waiting())
     }
 
-    /// Queues one request. Dropping the future cancels the waiting, not the request.
-    pub(crate) fn submit(&self, request: Request) -> impl Future<Output = Answer> + Send + use<> {
+    /// Queues one request. Dropping what is given back cancels the waiting, not the request.
+    pub(crate) fn submit(&self, request: Request) -> Submitted {
         let (reply, answer) = oneshot::channel();
         let weight = request.weight();
-        let queued = self.queue(1, weight, [Waiting::new(request, Reply::One(reply))]);
-        async move {
-            queued?;
-            answer.await.unwrap_or_else(|_| Err(Failure::Lost(Error::new(ErrorKind::Closed, ENDED))))
+        match self.queue(1, weight, [Waiting::new(request, Reply::One(reply))]) {
+            Ok(()) => Submitted::Queued(answer),
+            Err(failure) => Submitted::Rejected(Some(failure)),
         }
     }
 
@@ -408,6 +408,29 @@ impl Node {
                 ),
             })
         })
+    }
+}
+
+/// Waits for the answer to a request. It can be waited for where it lies, so that it lies in one place only: what each operation
+/// keeps while it waits is memory that all of them together have to go through.
+#[derive(Debug)]
+pub(crate) enum Submitted {
+    Queued(oneshot::Receiver<Answer>),
+    /// Gone when it was told.
+    Rejected(Option<Failure>),
+}
+
+impl Future for Submitted {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        let ended = || Failure::Lost(Error::new(ErrorKind::Closed, ENDED));
+        match &mut *self {
+            Submitted::Queued(answer) => {
+                Pin::new(answer).poll(context).map(|answer| answer.unwrap_or_else(|_| Err(ended())))
+            }
+            Submitted::Rejected(failure) => Poll::Ready(Err(failure.take().unwrap_or_else(ended))),
+        }
     }
 }
 

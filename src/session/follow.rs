@@ -1,5 +1,7 @@
 //! From the id of a session to where the session is: an id that was replaced is good for a while yet.
 
+use futures_util::future::BoxFuture;
+
 use super::Sessions;
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -14,26 +16,47 @@ const HOPS: usize = 16;
 impl<T: Send + Sync + 'static> Sessions<T> {
     /// Executes what `command` makes for the key of this id, or for the key under which its session goes on; says which it
     /// was.
-    pub(super) fn execute(
-        &self,
+    pub(super) fn execute<'a>(
+        &'a self,
         id: &SessionId,
-        command: impl FnMut(&Key) -> Result<Command> + Send,
+        command: impl FnMut(&Key) -> Result<Command> + Send + 'a,
     ) -> impl Future<Output = Result<(Key, Outcome)>> + Send {
         self.execute_at(self.keyspace.key(id), command)
     }
 
-    pub(super) async fn execute_at(
-        &self,
-        mut key: Key,
-        mut command: impl FnMut(&Key) -> Result<Command> + Send,
-    ) -> Result<(Key, Outcome)> {
-        for _ in 0..=HOPS {
-            match self.ring.execute(key, command(&key)?).await? {
-                Outcome::Forwarded(record) => key = self.successor(&key, &record)?,
-                outcome => return Ok((key, outcome)),
+    /// The same for a key.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would keep its arguments twice")]
+    pub(super) fn execute_at<'a>(
+        &'a self,
+        key: Key,
+        mut command: impl FnMut(&Key) -> Result<Command> + Send + 'a,
+    ) -> impl Future<Output = Result<(Key, Outcome)>> + Send {
+        async move {
+            let first = command(&key)?;
+            match self.ring.execute(key, first).await? {
+                Outcome::Forwarded(record) => self.follow(key, record, command).await,
+                outcome => Ok((key, outcome)),
             }
         }
-        Err(self.replaced_too_often(&key))
+    }
+
+    /// Goes where this tombstone, and maybe others, say that the session is. In a box, as few have to.
+    fn follow<'a>(
+        &'a self,
+        mut key: Key,
+        mut tombstone: Vec<u8>,
+        mut command: impl FnMut(&Key) -> Result<Command> + Send + 'a,
+    ) -> BoxFuture<'a, Result<(Key, Outcome)>> {
+        Box::pin(async move {
+            for _ in 0..HOPS {
+                key = self.successor(&key, &tombstone)?;
+                match self.ring.execute(key, command(&key)?).await? {
+                    Outcome::Forwarded(record) => tombstone = record,
+                    outcome => return Ok((key, outcome)),
+                }
+            }
+            Err(self.replaced_too_often(&key))
+        })
     }
 
     /// The same for many that were executed already: those that were forwarded are executed again, together.

@@ -6,6 +6,7 @@ pub(crate) mod requests;
 pub(crate) mod script;
 pub(crate) mod server_cpu;
 
+use self::requests::Limit;
 use crate::{
     Result,
     goals::{Goal, Measure, NODES, Quantity, SIZE},
@@ -22,6 +23,8 @@ pub(crate) struct Value {
     pub(crate) unit: Unit,
     /// What the rival has, where that is the bound.
     pub(crate) theirs: Option<f64>,
+    /// How much can be reached, where that was measured.
+    pub(crate) limit: Option<Limit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,20 +36,22 @@ pub(crate) enum Unit {
 
 /// Takes the measure of a goal.
 pub(crate) fn take(lab: &Lab, goal: &Goal, series: &Series) -> Result<Value> {
-    let ratio = |spread| Value { spread, unit: Unit::Ratio, theirs: None };
+    let ratio = |spread| Value { spread, unit: Unit::Ratio, theirs: None, limit: None };
     match goal.measure {
-        Measure::Requests { workload, rival, rival_nodes, in_flight, of } => {
+        Measure::Requests { workload, rival, rival_nodes, in_flight, of, ceiling } => {
             let case = requests::Case {
                 workload,
                 in_flight,
                 ours: (Name::SessionRing, NODES, SIZE),
                 theirs: (rival, rival_nodes, SIZE),
+                ceiling: ceiling.map(|name| (name, NODES, SIZE)),
             };
-            Ok(ratio(requests::compare(lab, &case, series)?.ratio(of)?))
+            let compared = requests::compare(lab, &case, series)?;
+            Ok(Value { limit: compared.limit(of)?, ..ratio(compared.ratio(of)?) })
         }
         Measure::Sealing { workload, in_flight } => {
             let (ours, theirs) = ((Name::Sealed, NODES, SIZE), (Name::SessionRing, NODES, SIZE));
-            let case = requests::Case { workload, in_flight, ours, theirs };
+            let case = requests::Case { workload, in_flight, ours, theirs, ceiling: None };
             Ok(ratio(requests::compare(lab, &case, series)?.ratio(Quantity::Throughput)?))
         }
         Measure::ServerCpu { workload, in_flight } => {
@@ -54,11 +59,16 @@ pub(crate) fn take(lab: &Lab, goal: &Goal, series: &Series) -> Result<Value> {
         }
         Measure::Lookup { ring, rival } => Ok(ratio(lookup::compare(ring, rival)?)),
         Measure::Build => {
-            Ok(Value { spread: lookup::build(series)?, unit: Unit::Milliseconds, theirs: None })
+            Ok(Value { spread: lookup::build(series)?, unit: Unit::Milliseconds, theirs: None, limit: None })
         }
         Measure::RecordBytes => {
             let records = memory::records(lab)?;
-            Ok(Value { spread: records.ours, unit: Unit::Bytes, theirs: Some(records.theirs.median) })
+            Ok(Value {
+                spread: records.ours,
+                unit: Unit::Bytes,
+                theirs: Some(records.theirs.median),
+                limit: None,
+            })
         }
     }
 }
