@@ -137,7 +137,7 @@ pub fn forward(expected: Version, grace: Millis, floor: Millis, operation: u64, 
 
 /// What a node holds under one key.
 pub fn stored(bytes: Vec<u8>, expires: Millis) -> Stored {
-    Stored { bytes, expires }
+    Stored { bytes: bytes.into(), expires }
 }
 
 fn node() -> NodeId {

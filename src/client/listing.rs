@@ -437,7 +437,7 @@ fn at_once(rate: Option<u32>) -> usize {
 fn session(key: Key, outcome: Outcome) -> Option<Listed> {
     let Outcome::Visited { record, left, .. } = outcome else { return None };
     let live = Header::decode(&record).is_ok_and(|header| header.kind == Kind::Live);
-    live.then_some(Listed { key, record, left })
+    live.then_some(Listed { key, record: record.into(), left })
 }
 
 fn digest(key: &Key) -> [u8; 16] {

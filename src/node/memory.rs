@@ -8,6 +8,8 @@ use std::{
     time::SystemTime,
 };
 
+#[cfg(test)]
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -102,7 +104,7 @@ impl MemoryServer {
     pub(crate) fn store(&self, key: Key, bytes: &[u8]) {
         let mut contents = self.0.lock();
         let expires = contents.now() + 7_200_000;
-        contents.records.insert(key, Stored { bytes: bytes.to_vec(), expires });
+        contents.records.insert(key, Stored { bytes: Bytes::copy_from_slice(bytes), expires });
     }
 }
 

@@ -3,6 +3,8 @@
 //! This is the specification of `src/node/redis/batch.lua`, and the code of the in-memory node. A property
 //! test runs both on the same sequences and compares every answer.
 
+use bytes::Bytes;
+
 use super::{Command, Condition, Delete, Forward, Install, Mode, Outcome, Scope, Write};
 use crate::{
     record::{Header, Kind, Millis, Record, Version},
@@ -14,7 +16,7 @@ use crate::{
 #[non_exhaustive]
 pub struct Stored {
     /// The record.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// The record is gone when the node's clock is past this.
     pub expires: Millis,
 }
@@ -232,7 +234,7 @@ fn apply_install(found: Found<'_>, now: Millis, install: &Install, stamp: Epoch)
 fn put(header: Header, payload: &[u8], expires: Millis) -> Effect {
     let mut bytes = header.encode().to_vec();
     bytes.extend_from_slice(payload);
-    Effect::Put(Stored { bytes, expires })
+    Effect::Put(Stored { bytes: bytes.into(), expires })
 }
 
 /// Whether the session of this tombstone goes on under another id, and this one is still good for it.
@@ -247,7 +249,7 @@ fn ended(stored: &Stored, now: Millis) -> Outcome {
 }
 
 fn unexpected(stored: &Stored) -> Outcome {
-    Outcome::Unexpected(stored.bytes[..stored.bytes.len().min(Header::LEN)].to_vec())
+    Outcome::Unexpected(Bytes::copy_from_slice(&stored.bytes[..stored.bytes.len().min(Header::LEN)]))
 }
 
 /// Whether nobody may change the record before it is released at the source.

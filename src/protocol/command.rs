@@ -151,9 +151,9 @@ impl Install {
     ///
     /// # Errors
     /// The bytes are no record.
-    pub fn new(record: Vec<u8>, deadline: Millis, for_logout: bool) -> Result<Install, RecordError> {
+    pub fn new(record: Bytes, deadline: Millis, for_logout: bool) -> Result<Install, RecordError> {
         let header = Header::decode(&record)?;
-        let payload = Bytes::from(record).slice(Header::LEN..);
+        let payload = record.slice(Header::LEN..);
         Ok(Install { header, payload, deadline, for_logout })
     }
 
@@ -258,13 +258,13 @@ impl Command {
 #[non_exhaustive]
 pub enum Outcome {
     /// To a read: the stored bytes. To a recheck: the valid record.
-    Record(Vec<u8>),
+    Record(Bytes),
     /// To an inspection: a record is there, and has this many milliseconds left.
     Inspected(Box<Header>, Millis),
     /// To a visit: the valid record, live or a tombstone.
     Visited {
         /// The record.
-        record: Vec<u8>,
+        record: Bytes,
         /// It expires when the node's clock is past this.
         deadline: Millis,
         /// How far that is away.
@@ -273,7 +273,7 @@ pub enum Outcome {
     /// To a fetch: the valid record, live or a tombstone.
     Fetched {
         /// The record.
-        record: Vec<u8>,
+        record: Bytes,
         /// It expires when the node's clock is past this.
         deadline: Millis,
     },
@@ -284,15 +284,15 @@ pub enum Outcome {
     /// There is a tombstone.
     Deleted,
     /// The session goes on under another id; this is the tombstone that says where.
-    Forwarded(Vec<u8>),
+    Forwarded(Bytes),
     /// A session is there already; to an install, a record.
     Exists,
     /// The session has another version; these are its bytes.
-    Conflict(Vec<u8>),
+    Conflict(Bytes),
     /// The record was copied from another node, which may hold a live copy still: nothing was changed.
     Pending,
     /// A string is there that the operation cannot work on; these are its first bytes.
-    Unexpected(Vec<u8>),
+    Unexpected(Bytes),
     /// The key holds a Redis type that is not a string.
     WrongType,
 }

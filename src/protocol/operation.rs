@@ -324,7 +324,7 @@ mod tests {
     }
 
     /// A stored record of this epoch.
-    fn record(kind: Kind, stamp: u64) -> Vec<u8> {
+    fn record(kind: Kind, stamp: u64) -> Bytes {
         let header = Header {
             kind,
             pending: false,
@@ -337,7 +337,7 @@ mod tests {
             version: 2,
             max_deadline: 100,
         };
-        header.encode().to_vec()
+        Bytes::copy_from_slice(&header.encode())
     }
 
     fn fetched(kind: Kind) -> Outcome {
@@ -473,7 +473,7 @@ mod tests {
     fn a_conflict_after_a_lost_answer_may_be_with_oneself() {
         let mut operation = started(STABLE, write(Condition::Version(3)));
         operation.lost();
-        assert_eq!(operation.answered(Outcome::Conflict(vec![])), Step::Indeterminate);
+        assert_eq!(operation.answered(Outcome::Conflict(Bytes::new())), Step::Indeterminate);
         let mut operation = started(STABLE, write(Condition::Version(3)));
         operation.lost();
         assert_eq!(operation.answered(DONE), Step::Done(DONE));
@@ -501,19 +501,19 @@ mod tests {
     #[test]
     fn a_miss_is_looked_at_once_more() {
         let stale = Outcome::Record(record(Kind::Live, 2));
-        for miss in [Outcome::Absent, Outcome::Record(vec![]), stale] {
+        for miss in [Outcome::Absent, Outcome::Record(Bytes::new()), stale] {
             for answer in [
                 Outcome::Absent,
                 Outcome::WrongType,
                 Outcome::Record(record(Kind::Live, 3)),
-                Outcome::Unexpected(vec![7]),
+                Outcome::Unexpected(Bytes::from_static(&[7])),
             ] {
                 let mut operation = started(STABLE, Command::Read);
                 assert_eq!(operation.answered(miss.clone()), to_owner(Mode::Settled, Command::Recheck));
                 assert_eq!(operation.answered(answer.clone()), Step::Done(answer));
             }
         }
-        let found = [record(Kind::Live, 3), record(Kind::Tombstone, 4), b"garbage".to_vec()];
+        let found = [record(Kind::Live, 3), record(Kind::Tombstone, 4), Bytes::from_static(b"garbage")];
         for found in found.map(Outcome::Record) {
             let mut operation = started(STABLE, Command::Read);
             assert_eq!(operation.answered(found.clone()), Step::Done(found));
@@ -551,7 +551,7 @@ mod tests {
     #[test]
     fn what_the_owner_can_answer_takes_one_round_trip() {
         for command in changes() {
-            for answer in [DONE, Outcome::Deleted, Outcome::Exists, Outcome::Conflict(vec![])] {
+            for answer in [DONE, Outcome::Deleted, Outcome::Exists, Outcome::Conflict(Bytes::new())] {
                 let mut operation = started(MOVING, command.clone());
                 assert_eq!(operation.answered(answer.clone()), Step::Done(answer));
             }
@@ -586,9 +586,9 @@ mod tests {
     }
 
     /// A stored tombstone that forwards.
-    fn forwarding(operation: u64) -> Vec<u8> {
+    fn forwarding(operation: u64) -> Bytes {
         let header = Header::decode(&record(Kind::Tombstone, 5)).unwrap();
-        [&Header { forward: true, operation, ..header }.encode()[..], &[0xff; 30]].concat()
+        [&Header { forward: true, operation, ..header }.encode()[..], &[0xff; 30]].concat().into()
     }
 
     fn forward(operation: u64) -> Command {
@@ -646,7 +646,7 @@ mod tests {
     fn a_lost_forward_is_sent_again_and_any_answer_is_certain() {
         for answer in [
             DONE,
-            Outcome::Conflict(vec![]),
+            Outcome::Conflict(Bytes::new()),
             Outcome::Deleted,
             Outcome::Absent,
             Outcome::Forwarded(forwarding(1)),
@@ -688,7 +688,7 @@ mod tests {
 
     #[test]
     fn garbage_stops_everything_but_a_log_out() {
-        for garbage in [Outcome::Unexpected(vec![7]), Outcome::WrongType] {
+        for garbage in [Outcome::Unexpected(Bytes::from_static(&[7])), Outcome::WrongType] {
             for command in changes() {
                 let mut release = after(command.clone(), [Outcome::Pending]);
                 assert_eq!(release.answered(garbage.clone()), to_owner(Mode::Checked, command.clone()));

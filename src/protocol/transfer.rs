@@ -126,6 +126,8 @@ impl Transfer {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::{
         protocol::Place,
@@ -148,7 +150,7 @@ mod tests {
             version: 2,
             max_deadline: 100,
         };
-        Outcome::Fetched { record: header.encode().to_vec(), deadline: 50 }
+        Outcome::Fetched { record: Bytes::copy_from_slice(&header.encode()), deadline: 50 }
     }
 
     fn after(answers: impl IntoIterator<Item = Outcome>) -> Transfer {
@@ -185,10 +187,9 @@ mod tests {
     /// It says where its session goes on, which whoever asks the owner has to be told.
     #[test]
     fn a_tombstone_that_forwards_goes_with_what_it_says() {
-        let Outcome::Fetched { mut record, deadline } = fetched(Kind::Tombstone) else { unreachable!() };
-        record[2] = 2;
-        record.extend([7; 30]);
-        let transfer = after([Outcome::Fetched { record, deadline }]);
+        let Outcome::Fetched { record, deadline } = fetched(Kind::Tombstone) else { unreachable!() };
+        let record = [&record[..2], &[2], &record[3..], &[7; 30]].concat();
+        let transfer = after([Outcome::Fetched { record: record.into(), deadline }]);
         let Send { command: Command::Install(install), .. } = transfer.message() else {
             panic!("no install")
         };
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn garbage_stays_and_is_reported() {
-        for garbage in [Outcome::Unexpected(vec![7]), Outcome::WrongType] {
+        for garbage in [Outcome::Unexpected(Bytes::from_static(&[7])), Outcome::WrongType] {
             let done = Transferred { garbage: Some(garbage.clone()), ..Transferred::default() };
             for mut transfer in [after([]), after([fetched(Kind::Live)])] {
                 assert_eq!(transfer.answered(garbage.clone()), TransferStep::Done(done.clone()));

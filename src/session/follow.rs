@@ -1,5 +1,6 @@
 //! From the id of a session to where the session is: an id that was replaced is good for a while yet.
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::Sessions;
@@ -44,7 +45,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     fn follow<'a>(
         &'a self,
         mut key: Key,
-        mut tombstone: Vec<u8>,
+        mut tombstone: Bytes,
         mut command: impl FnMut(&Key) -> Result<Command> + Send + 'a,
     ) -> BoxFuture<'a, Result<(Key, Outcome)>> {
         Box::pin(async move {

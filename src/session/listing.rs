@@ -134,7 +134,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     pub fn list_with_values(&self) -> Listing<Result<T>> {
         let sessions = self.clone();
         self.listing(move |key, record| {
-            let read = sessions.read_as(key, Outcome::Record(record.to_vec()), |_, _, value| value)?;
+            let read = sessions.read_as(key, Outcome::Record(record.to_vec().into()), |_, _, value| value)?;
             read.ok_or_else(|| sessions.not_found(key))
         })
     }

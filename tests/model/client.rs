@@ -226,7 +226,7 @@ impl Ring {
         match (&running.command, &outcome) {
             (Command::Read | Command::Inspect, outcome) => {
                 let answer = match outcome {
-                    Outcome::Record(bytes) => observed(Some(&internals::stored(bytes.clone(), u64::MAX))),
+                    Outcome::Record(bytes) => observed(Some(&internals::stored(bytes.to_vec(), u64::MAX))),
                     Outcome::Inspected(header, _) => Seen::Live(header.version),
                     Outcome::Absent | Outcome::Deleted => Seen::Absent,
                     other => unreachable!("{other:?}"),

@@ -102,7 +102,7 @@ impl Ring {
                 let record = Record::decode(&put.bytes).expect("a record");
                 let mut header = record.header;
                 header.pending = false;
-                put.bytes = [&header.encode()[..], record.payload].concat();
+                put.bytes = [&header.encode()[..], record.payload].concat().into();
             }
             (Command::Delete(_), effect @ Effect::Put(_)) if self.is(Mutant::NoTombstone) => {
                 *effect = Effect::Remove;

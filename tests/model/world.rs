@@ -368,7 +368,7 @@ fn plain_bytes(bytes: &[u8]) -> Vec<u8> {
 
 fn plain_outcome(outcome: &Outcome) -> Outcome {
     match outcome {
-        Outcome::Conflict(record) => Outcome::Conflict(plain_bytes(record)),
+        Outcome::Conflict(record) => Outcome::Conflict(plain_bytes(record).into()),
         outcome => outcome.clone(),
     }
 }

@@ -1,8 +1,9 @@
 //! `control.lua`: what goes into it and what comes out; and questions about what the server holds.
 
-use redis::{Cmd, Value};
+use redis::Cmd;
 
 use super::{
+    answers::Value,
     failure,
     link::{RedisLink, pipeline},
 };
@@ -115,13 +116,13 @@ fn encode_slot(slot: &Slot) -> Vec<u8> {
 pub(super) fn decode(value: Value) -> Option<ControlReply> {
     let Value::Array(parts) = value else { return None };
     let mut parts = parts.into_iter().map(|part| match part {
-        Value::BulkString(bytes) => Some(Some(bytes)),
+        Value::BulkString(bytes) => Some(Some(Vec::from(bytes))),
         Value::Nil => Some(None),
         _ => None,
     });
     let mut next = || parts.next().unwrap_or(Some(None));
     let letter = next()??;
-    Some(match letter.as_slice() {
+    Some(match &letter[..] {
         b"A" => ControlReply::Accepted,
         b"O" => ControlReply::Outbid(Ballot::decode(&next()??)?),
         letter => {
@@ -184,6 +185,8 @@ fn decode_scan(value: Value, prefix: &[u8]) -> Option<Surveyed> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
@@ -193,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_the_script_never_says_is_no_answer() {
-        let bulk = |text: &[u8]| Value::BulkString(text.to_vec());
+        let bulk = |text: &[u8]| Value::BulkString(Bytes::copy_from_slice(text));
         for wrong in [
             Value::Nil,
             Value::Int(1),

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use redis::{Cmd, Value};
+use redis::Cmd;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     address::{Place, RedisAddress},
+    answers::Value,
     bounded::Allowance,
     control, failure,
     link::{RedisLink, Shared, pipeline},
@@ -181,7 +182,7 @@ impl RedisTransport {
         let hashes = [hash()?, hash()?];
         let mut stored = || {
             next().map(|value| match value {
-                Value::BulkString(bytes) => Some(bytes),
+                Value::BulkString(bytes) => Some(Vec::from(bytes)),
                 _ => None,
             })
         };
@@ -301,7 +302,7 @@ impl<'a> Info<'a> {
 
 pub(super) fn text(value: Value) -> Option<String> {
     match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::BulkString(bytes) => String::from_utf8(bytes.into()).ok(),
         Value::SimpleString(text) => Some(text),
         _ => None,
     }
@@ -318,11 +319,13 @@ pub(super) fn milliseconds(value: Value) -> Option<Millis> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
     fn a_time_beyond_all_records_is_no_answer_of_redis() {
-        let bulk = |number: &str| Value::BulkString(number.as_bytes().to_vec());
+        let bulk = |number: &str| Value::BulkString(Bytes::copy_from_slice(number.as_bytes()));
         let time = |seconds, micros| milliseconds(Value::Array(vec![bulk(seconds), bulk(micros)]));
         assert_eq!(time("1700000000", "123456"), Some(1_700_000_000_123));
         assert_eq!(time("281474976710", "655999"), Some((1 << 48) - 1));

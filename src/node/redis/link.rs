@@ -8,10 +8,11 @@ use std::{
     },
 };
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline};
 use tokio::time::Instant;
 
 use super::{
+    answers::Value,
     bounded::Allowance,
     commands::{Bundle, Commands},
     control, failure,
@@ -138,12 +139,12 @@ impl Link for RedisLink {
         let info = handshake::text(next()?).ok_or_else(|| self.garbage())?;
         let time = handshake::milliseconds(next()?).ok_or_else(|| self.garbage())?;
         let fence = match next()? {
-            Value::BulkString(fence) => Some(fence),
+            Value::BulkString(fence) => Some(fence.into()),
             Value::Nil => None,
             _ => return Err(self.garbage()),
         };
         if let Some(Value::Array(role)) = role
-            && !matches!(role.first(), Some(Value::BulkString(name)) if name == b"master")
+            && !matches!(role.first(), Some(Value::BulkString(name)) if name == &b"master"[..])
         {
             return Err(failure::read_only(&id, "READONLY it has become a replica"));
         }
@@ -257,7 +258,7 @@ impl Packed {
         let Value::Array(values) = value else { return None };
         match &values[..] {
             [Value::BulkString(fence), seq, ..]
-                if self.kind == Kind::Read && *fence == self.fence.encode() =>
+                if self.kind == Kind::Read && fence[..] == self.fence.encode() =>
             {
                 match seq {
                     Value::BulkString(digits) => std::str::from_utf8(digits).ok()?.parse().ok(),
@@ -283,12 +284,12 @@ impl Packed {
         let answers = match value {
             Value::ServerError(error) => return Some(failure::of_batch(id, &error)),
             Value::Nil if !reads => return Some(BatchReply::Refused(None)),
-            Value::BulkString(stored) if !reads => return Some(BatchReply::Refused(Some(stored))),
+            Value::BulkString(stored) if !reads => return Some(BatchReply::Refused(Some(stored.into()))),
             Value::Array(values) if reads && values.len() == requests + 2 => {
                 let mut values = values.into_iter();
                 match values.next() {
-                    Some(Value::BulkString(stored)) if stored == self.fence.encode() => {}
-                    Some(Value::BulkString(stored)) => return Some(BatchReply::Refused(Some(stored))),
+                    Some(Value::BulkString(stored)) if stored[..] == self.fence.encode() => {}
+                    Some(Value::BulkString(stored)) => return Some(BatchReply::Refused(Some(stored.into()))),
                     _ => return Some(BatchReply::Refused(None)),
                 }
                 let records = values.skip(1).map(|value| match value {

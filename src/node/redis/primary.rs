@@ -11,7 +11,7 @@ use futures_util::{
     stream::{self, FuturesUnordered, Stream},
 };
 use redis::{
-    Cmd, ProtocolVersion, RedisConnectionInfo, Value,
+    Cmd, ProtocolVersion, RedisConnectionInfo,
     aio::{PubSub, PubSubStream},
 };
 use tokio::{
@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     address::{Place, RedisAddress, login},
+    answers::Value,
     bounded::{Allowance, Bounded},
     failure,
     handshake::{admitted, dial, text},
@@ -209,7 +210,7 @@ impl Primary {
             _ => return wrong("gave an answer that no Sentinel gives"),
         };
         let number = fields.chunks_exact(2).find_map(|field| match field {
-            [Value::BulkString(name), Value::BulkString(value)] if name == b"config-epoch" => {
+            [Value::BulkString(name), Value::BulkString(value)] if name == &b"config-epoch"[..] => {
                 std::str::from_utf8(value).ok()?.parse().ok()
             }
             _ => None,

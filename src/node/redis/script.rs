@@ -1,8 +1,6 @@
 //! `batch.lua`: what goes into it and what comes out.
 
-use redis::Value;
-
-use super::failure;
+use super::{answers::Value, failure};
 use crate::{
     node::Answer,
     protocol::{Command, Condition, Mode, Outcome, Scope},

@@ -5,9 +5,7 @@
 //! is read first and last, it only goes up, and under one fence nobody changes a session at the node that it moves away
 //! from; it can only go. So what is read in between fits together.
 
-use redis::Value;
-
-use super::{commands::Commands, failure, handshake::milliseconds, link::Packed};
+use super::{answers::Value, commands::Commands, failure, handshake::milliseconds, link::Packed};
 use crate::{
     node::{BatchReply, Kind, queue::Waiting},
     protocol::{Command, Outcome, Stored, apply},
@@ -52,8 +50,8 @@ pub(super) fn decode(
     };
     for stored in [records.next()?, last] {
         match stored {
-            Value::BulkString(stored) if stored == fence.encode() => {}
-            Value::BulkString(stored) => return Some(BatchReply::Refused(Some(stored))),
+            Value::BulkString(stored) if stored[..] == fence.encode() => {}
+            Value::BulkString(stored) => return Some(BatchReply::Refused(Some(stored.into()))),
             Value::Nil => return Some(BatchReply::Refused(None)),
             _ => return None,
         }
@@ -92,7 +90,9 @@ fn expires(record: &[u8], now: Millis, left: i64) -> Option<Millis> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bytes::Bytes;
+
+    use super::{super::answers::Answers, *};
     use crate::{
         node::Failure,
         protocol::{Mode, Scope},
@@ -103,7 +103,7 @@ mod tests {
     const FENCE: Fence = Fence { protocol: 1, cluster: 2, epoch: Epoch::new(7), nonce: 3 };
 
     fn bulk(bytes: &[u8]) -> Value {
-        Value::BulkString(bytes.to_vec())
+        Value::BulkString(Bytes::copy_from_slice(bytes))
     }
 
     fn answer(fence: Value, records: Vec<Value>, lifetimes: Vec<Value>) -> Vec<Value> {
@@ -141,7 +141,8 @@ mod tests {
             panic!("a whole answer");
         };
         let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
-        let fetched = |record: &Vec<u8>, deadline| Outcome::Fetched { record: record.clone(), deadline };
+        let fetched =
+            |record: &[u8], deadline| Outcome::Fetched { record: Bytes::copy_from_slice(record), deadline };
         assert_eq!(
             answers,
             [
@@ -149,7 +150,7 @@ mod tests {
                 fetched(&endless, NOW + 7),
                 Outcome::Absent,
                 Outcome::WrongType,
-                Outcome::Unexpected(b"garbage".to_vec()),
+                Outcome::Unexpected(Bytes::from_static(b"garbage")),
                 Outcome::Absent,
             ]
         );
@@ -190,7 +191,7 @@ mod tests {
         let own = || bulk(&FENCE.encode());
         for at in 0..4 {
             let mut parts = answer(own(), vec![Value::Nil], vec![Value::Int(GONE)]);
-            parts[at] = redis::parse_redis_value(b"-LOADING the dataset\r\n").unwrap();
+            parts[at] = Answers::whole(b"-LOADING the dataset\r\n").unwrap();
             assert!(matches!(decoded(parts, 1), Some(BatchReply::Broken(Failure::Unsent(_)))));
         }
     }

@@ -6,13 +6,17 @@
 use std::{collections::VecDeque, future::Future, io};
 
 use bytes::{Buf, Bytes};
-use redis::{RedisError, Value};
+use redis::RedisError;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     sync::{mpsc, oneshot},
 };
 
-use super::{answers::Answers, bounded::Allowance, commands::Bundle};
+use super::{
+    answers::{Answers, Value},
+    bounded::Allowance,
+    commands::Bundle,
+};
 
 /// The end of a connection that commands go into. Cheap to clone; when the last one is dropped the connection ends.
 #[derive(Debug, Clone)]

@@ -216,7 +216,7 @@ impl Side {
                     Copy::Fetched => self.fetched.get(&key).cloned(),
                     Copy::Made(record) => Some(record),
                 };
-                match made.map(|record| Install::new(record, until.time(at), for_logout)) {
+                match made.map(|record| Install::new(record.into(), until.time(at), for_logout)) {
                     Some(Ok(install)) => Command::from(install),
                     _ => return "nothing to install".into(),
                 }
@@ -272,7 +272,7 @@ impl Side {
                 // As with an inspection.
                 let minutes = (deadline.saturating_sub(now()) + 30_000) / 60_000;
                 let described = self.describe_bytes(key, &record, "fetched");
-                self.fetched.insert(key, record);
+                self.fetched.insert(key, record.into());
                 format!("{described} for {minutes} min")
             }
             Outcome::Visited { record, deadline, left } => {
@@ -462,7 +462,8 @@ async fn a_key_of_another_type_gives_way_to_a_log_out_only() {
         client.command(&[&b"LPUSH"[..], key.as_bytes(), b"x"]).unwrap();
     };
     let record = super::write(Condition::Live, 1, b"").header(7, 1 << 42, EPOCH).encode().to_vec();
-    let install = |for_logout| Command::from(Install::new(record.clone(), now() + HOUR, for_logout).unwrap());
+    let install =
+        |for_logout| Command::from(Install::new(record.clone().into(), now() + HOUR, for_logout).unwrap());
     let commands = [
         Command::Recheck,
         Command::Inspect,
@@ -514,7 +515,7 @@ async fn nothing_goes_beyond_the_last_version() {
     server.command(&[&b"SET"[..], node.key(1).as_bytes(), &record]).unwrap();
     let write = |condition| super::write(condition, 2, b"more").into();
     for command in [write(Condition::Live), write(Condition::Version(last)), Command::Touch(HOUR)] {
-        assert_eq!(node.run(1, command).await.unwrap(), Outcome::Unexpected(record.clone()));
+        assert_eq!(node.run(1, command).await.unwrap(), Outcome::Unexpected(record.clone().into()));
     }
     assert!(matches!(node.run(1, Command::Delete(delete(3))).await.unwrap(), Outcome::Applied(_)));
 }
@@ -538,7 +539,7 @@ async fn a_key_without_an_expiry_ends_at_its_absolute_deadline() {
             let stored = client.command(&[&b"GET"[..], node.key(key).as_bytes()]).unwrap();
             assert_eq!(stored, Reply::Bulk(record), "it was changed");
         } else {
-            assert_eq!(fetched, Outcome::Fetched { record, deadline: max_deadline });
+            assert_eq!(fetched, Outcome::Fetched { record: record.into(), deadline: max_deadline });
         }
     }
 }
