@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::{
@@ -75,7 +76,7 @@ struct Known {
 /// A session that was found.
 pub(crate) struct Listed {
     pub(crate) key: Key,
-    pub(crate) record: Vec<u8>,
+    pub(crate) record: Bytes,
     pub(crate) left: Millis,
 }
 
@@ -437,7 +438,7 @@ fn at_once(rate: Option<u32>) -> usize {
 fn session(key: Key, outcome: Outcome) -> Option<Listed> {
     let Outcome::Visited { record, left, .. } = outcome else { return None };
     let live = Header::decode(&record).is_ok_and(|header| header.kind == Kind::Live);
-    live.then_some(Listed { key, record: record.into(), left })
+    live.then_some(Listed { key, record, left })
 }
 
 fn digest(key: &Key) -> [u8; 16] {

@@ -179,11 +179,12 @@ pub(crate) async fn execute_each(
         let (view, early) = (&view, places.len() >= EARLY);
         finished.push(async move {
             let mut round = Round::default();
-            round.begin(keeper, view, commands, places.into_iter().zip(answers.await), deadline);
+            round.take_first(keeper, view, commands, places.into_iter().zip(answers.await), deadline);
             round.settle(keeper, &view.document.fence(), deadline).await;
             if round.again.is_empty() { round.results } else { finish(keeper, round, deadline).await }
         });
         if early {
+            // What is submitted departs, and the server works while the next requests are made.
             yield_now().await;
         }
     }
@@ -222,7 +223,7 @@ struct Round {
 
 impl Round {
     /// Takes the first answers, by place.
-    fn begin(
+    fn take_first(
         &mut self,
         keeper: &Keeper,
         view: &View,

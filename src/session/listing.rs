@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::Sessions;
@@ -26,7 +27,7 @@ pub struct Listing<V = ()> {
 }
 
 /// What is made of a record besides.
-type Value<V> = dyn Fn(&Key, &[u8]) -> V + Send + Sync;
+type Value<V> = dyn Fn(&Key, &Bytes) -> V + Send + Sync;
 
 /// Some sessions of one node.
 #[derive(Debug, Clone)]
@@ -134,7 +135,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
     pub fn list_with_values(&self) -> Listing<Result<T>> {
         let sessions = self.clone();
         self.listing(move |key, record| {
-            let read = sessions.read_as(key, Outcome::Record(record.to_vec().into()), |_, _, value| value)?;
+            let read = sessions.read_as(key, Outcome::Record(record.clone()), |_, _, value| value)?;
             read.ok_or_else(|| sessions.not_found(key))
         })
     }
@@ -169,7 +170,7 @@ impl<T: Send + Sync + 'static> Sessions<T> {
         self.keyspace.key(id)
     }
 
-    fn listing<V>(&self, value: impl Fn(&Key, &[u8]) -> V + Send + Sync + 'static) -> Listing<V> {
+    fn listing<V>(&self, value: impl Fn(&Key, &Bytes) -> V + Send + Sync + 'static) -> Listing<V> {
         let lister = self.ring.lister(&self.keyspace, Some(DEFAULT_RATE));
         Listing { lister, pages: None, value: Box::new(value) }
     }
